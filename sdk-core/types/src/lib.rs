@@ -1,0 +1,3 @@
+//! Data that every part shares.
+mod consent;
+pub use consent::*;
