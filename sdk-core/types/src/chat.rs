@@ -1,0 +1,284 @@
+//! Requests in the shape of OpenAI's chat completions, and what a node answers.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ErrorBody, ErrorCode};
+
+/// Who said it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "ts", derive(tsify::Tsify))]
+pub enum Role {
+    /// Instructions of the site or application.
+    #[serde(alias = "developer")]
+    System,
+    /// The person.
+    User,
+    /// The model.
+    Assistant,
+}
+
+/// A message's content: a string, or text parts that are joined.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+#[cfg_attr(feature = "ts", derive(tsify::Tsify))]
+pub enum Content {
+    /// Plain text.
+    Text(String),
+    /// Parts, of which only text is understood.
+    Parts(Vec<ContentPart>),
+}
+
+/// One part of a message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+#[cfg_attr(feature = "ts", derive(tsify::Tsify))]
+pub enum ContentPart {
+    /// Text.
+    Text {
+        /// The text.
+        text: String,
+    },
+}
+
+impl Content {
+    /// The text, parts joined.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Text(text) => text.clone(),
+            Self::Parts(parts) => parts
+                .iter()
+                .map(|ContentPart::Text { text }| text.as_str())
+                .collect(),
+        }
+    }
+}
+
+/// One message of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "ts", derive(tsify::Tsify))]
+pub struct ChatMessage {
+    /// Who said it.
+    pub role: Role,
+    /// What was said.
+    pub content: Content,
+}
+
+/// One stop string or several.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+#[cfg_attr(feature = "ts", derive(tsify::Tsify))]
+pub enum Stop {
+    /// One.
+    One(String),
+    /// Up to [`MOST_STOPS`].
+    Many(Vec<String>),
+}
+
+/// The most stop strings of one request.
+pub const MOST_STOPS: usize = 16;
+/// The most messages of one request.
+pub const MOST_MESSAGES: usize = 4096;
+/// The most characters (bytes of UTF-8) of one request, all messages together.
+pub const MOST_PROMPT_BYTES: usize = 8 << 20;
+
+/// How to choose tokens. Absent values take the engine's defaults.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[cfg_attr(feature = "ts", derive(tsify::Tsify))]
+pub struct SamplingOptions {
+    /// 0 is greedy; up to 5.
+    pub temperature: Option<f32>,
+    /// Keep the k likeliest tokens; 0 keeps all.
+    pub top_k: Option<u32>,
+    /// Keep the likeliest tokens that together have this probability.
+    pub top_p: Option<f32>,
+    /// Drop tokens less likely than this share of the likeliest.
+    pub min_p: Option<f32>,
+    /// Divides the logits of recent tokens; 1 is off.
+    pub repetition_penalty: Option<f32>,
+    /// Subtracted once from tokens already present.
+    pub presence_penalty: Option<f32>,
+    /// Subtracted per occurrence.
+    pub frequency_penalty: Option<f32>,
+    /// The same seed and request give the same text. Below 2^53, so that JavaScript can hold it.
+    #[serde(deserialize_with = "whole_number")]
+    pub seed: Option<u64>,
+}
+
+// JavaScript hands every number over as a double.
+fn whole_number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let Some(number) = Option::<f64>::deserialize(deserializer)? else {
+        return Ok(None);
+    };
+    if number.fract() != 0.0 || !(0.0..9_007_199_254_740_992.0).contains(&number) {
+        return Err(serde::de::Error::custom(
+            "seed must be a whole number from 0 to 2^53 - 1",
+        ));
+    }
+    Ok(Some(number as u64))
+}
+
+/// A chat completion as OpenAI's clients ask for it. Fields that we do not know are ignored, as there;
+/// known ones that we cannot honour are refused by [`ChatRequest::check`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "ts", derive(tsify::Tsify))]
+pub struct ChatRequest {
+    /// Model id; the configured model when absent or empty.
+    #[serde(default)]
+    pub model: Option<String>,
+    /// The conversation.
+    pub messages: Vec<ChatMessage>,
+    /// Sampling.
+    #[serde(flatten)]
+    pub sampling: SamplingOptions,
+    /// Most tokens to generate.
+    #[serde(default, alias = "max_completion_tokens")]
+    pub max_tokens: Option<u32>,
+    /// Strings that end the answer.
+    #[serde(default)]
+    pub stop: Option<Stop>,
+    /// Number of answers; only 1.
+    #[serde(default)]
+    pub n: Option<u32>,
+    /// Whether pieces are wanted as they come; decided by the caller of the node.
+    #[serde(default)]
+    pub stream: Option<bool>,
+}
+
+impl ChatRequest {
+    /// A request with nothing but messages.
+    pub fn new(messages: Vec<ChatMessage>) -> Self {
+        Self {
+            model: None,
+            messages,
+            sampling: SamplingOptions::default(),
+            max_tokens: None,
+            stop: None,
+            n: None,
+            stream: None,
+        }
+    }
+
+    /// The stop strings.
+    pub fn stops(&self) -> Vec<String> {
+        match &self.stop {
+            None => Vec::new(),
+            Some(Stop::One(stop)) => vec![stop.clone()],
+            Some(Stop::Many(stops)) => stops.clone(),
+        }
+    }
+
+    /// Checks bounds that do not depend on the model.
+    ///
+    /// # Errors
+    /// [`ErrorCode::BadRequest`] naming the field and its range.
+    pub fn check(&self) -> Result<(), ErrorBody> {
+        let bad = |message: String| Err(ErrorBody::new(ErrorCode::BadRequest, message));
+        if self.messages.is_empty() {
+            return bad("messages is empty: send at least one message".to_owned());
+        }
+        if self.messages.len() > MOST_MESSAGES {
+            return bad(format!(
+                "{} messages are too many: send at most {MOST_MESSAGES}",
+                self.messages.len()
+            ));
+        }
+        let bytes: usize = self
+            .messages
+            .iter()
+            .map(|message| message.content.text().len())
+            .sum();
+        if bytes > MOST_PROMPT_BYTES {
+            return bad(format!(
+                "the messages have {bytes} bytes: send at most {MOST_PROMPT_BYTES}"
+            ));
+        }
+        if self.n.is_some_and(|n| n != 1) {
+            return bad("n must be 1: one answer is generated per request".to_owned());
+        }
+        if self.max_tokens == Some(0) {
+            return bad("max_tokens must be at least 1".to_owned());
+        }
+        let stops = self.stops();
+        if stops.len() > MOST_STOPS || stops.iter().any(|stop| stop.is_empty() || stop.len() > 256) {
+            return bad(format!("stop takes up to {MOST_STOPS} strings of 1 to 256 bytes"));
+        }
+        Ok(())
+    }
+}
+
+/// Why an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "ts", derive(tsify::Tsify))]
+pub enum FinishReason {
+    /// The model ended its turn, or a stop string came.
+    Stop,
+    /// `max_tokens` or the context was reached.
+    Length,
+    /// The caller cancelled.
+    Cancelled,
+}
+
+/// A piece of an answer. `tokens` are what a resumed request must send back; text may lag behind them
+/// while a character is incomplete or a stop string is possible.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "ts", derive(tsify::Tsify))]
+pub struct ChatDelta {
+    /// New text.
+    pub text: String,
+    /// Ids of the tokens generated since the last piece.
+    pub tokens: Vec<u32>,
+}
+
+/// Where the work was done and who could read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "ts", derive(tsify::Tsify))]
+#[non_exhaustive]
+pub enum PrivacyMode {
+    /// On this device; nothing left it.
+    Device,
+}
+
+/// What an answer took, told to the person who asked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "ts", derive(tsify::Tsify))]
+pub struct Receipt {
+    /// Model id.
+    pub model: String,
+    /// Who could read the conversation.
+    pub privacy: PrivacyMode,
+    /// What computed it, e.g. `wasm simd128, 2 threads`.
+    pub backend: String,
+    /// Tokens of the prompt.
+    pub prompt_tokens: u32,
+    /// Of these, taken over from the turn before.
+    pub reused_tokens: u32,
+    /// Tokens of the answer.
+    pub completion_tokens: u32,
+    /// Milliseconds until the first token, model loading not included.
+    pub prefill_ms: f64,
+    /// Milliseconds from the first to the last token.
+    pub decode_ms: f64,
+    /// Bytes of request bodies sent over the network for this answer.
+    pub bytes_sent: u32,
+    /// The seed, so that the answer can be had again.
+    pub seed: u64,
+}
+
+/// The end of an answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "ts", derive(tsify::Tsify))]
+pub struct ChatDone {
+    /// The last piece of text, held back until now.
+    pub text: String,
+    /// Why it ended.
+    pub finish_reason: FinishReason,
+    /// What it took.
+    pub receipt: Receipt,
+}
