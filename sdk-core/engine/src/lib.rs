@@ -1,1 +1,14 @@
-//! `kwaainet-engine`
+//! Runs language models from GGUF files: in a browser, natively, on one thread or several.
+//!
+//! It knows numbers and text, and nothing of networks, storage, consent panels or clocks: a model comes from a
+//! [`ReadAt`](kwaainet_platform::ReadAt), spare processors from [`Parallel`](kwaainet_platform::Parallel), and leave to
+//! compute from a [`Permit`](kwaainet_types::Permit).
+//!
+//! ```
+//! use kwaainet_engine::gguf::{Gguf, GgufError};
+//! // A header can be judged from its first bytes, long before the tensors are there.
+//! let error = Gguf::parse(b"PK\x03\x04....", 1 << 20).unwrap_err();
+//! assert!(matches!(error, GgufError::WrongMagic { .. }));
+//! ```
+
+pub mod gguf;
