@@ -11,4 +11,9 @@
 //! assert!(matches!(error, GgufError::WrongMagic { .. }));
 //! ```
 
+mod error;
 pub mod gguf;
+mod model;
+
+pub use error::EngineError;
+pub use model::{ModelInfo, check_runnable};
