@@ -2,17 +2,23 @@
  * What the bridge page (`frame/main.ts`) and the parts drawn on our origin agree on. The panel and the
  * assistant get everything from their context: they reach no port, storage or global state of their own.
  */
+
+import type { LayoutRequest } from "../host/control.js";
+import type { SiteOptions } from "../host/site-options.js";
 import type {
   Capabilities,
   ChatDelta,
   ChatDone,
   ChatRequest,
   ConsentRecord,
-  Event as NodeEvent,
   ModelStatus,
+  Event as NodeEvent,
   Progress,
   Purpose,
 } from "../protocol/types.js";
+
+export type { LayoutMode, LayoutRequest } from "../host/control.js";
+export type { ResourceOptions, SiteOptions } from "../host/site-options.js";
 
 /** A model as the build writes it into the frame, so that the panel can name sizes without fetching anything. */
 export interface DeploymentModel {
@@ -46,36 +52,6 @@ export interface DeploymentAssets {
   readonly serviceWorker?: string;
 }
 
-/** What the site asked for, after the loader checked it. Unset values take the node's defaults. */
-export interface SiteOptions {
-  readonly services?: readonly ("compute" | "storage" | "identity" | "carbon")[];
-  readonly privacyCompliance?: readonly ("gdpr" | "ccpa" | "hipaa")[];
-  readonly rewardSplit?: readonly [number, number];
-  readonly maxResources?: {
-    readonly cpu?: number;
-    readonly memory?: number;
-    readonly storage?: number;
-  };
-  readonly model?: string;
-  /** The site wants our assistant, drawn on our origin. Without it the site draws its own and reads the text. */
-  readonly assistant?: boolean;
-  readonly host?: "worker" | "service-worker" | "page";
-  readonly siteId?: string;
-  readonly greenBonus?: boolean;
-}
-
-/** How much of the site's viewport our frame covers, in CSS pixels; the loader clips it to the viewport. */
-export type LayoutMode = "hidden" | "panel" | "assistant" | "pill";
-
-export interface LayoutRequest {
-  readonly mode: LayoutMode;
-  readonly width: number;
-  readonly height: number;
-}
-
-/** The loader's answer: what the frame really got. */
-export type Layout = LayoutRequest;
-
 /** Something drawn; `unmount` removes it and every listener. */
 export interface Mounted {
   unmount(): void;
@@ -97,7 +73,12 @@ export interface PanelContext {
   readonly drawnIn: "frame" | "page";
   /** What is in force, when the visitor opens the panel to change it. */
   readonly current: ConsentRecord | null;
-  /** The record to grant; `null` is a refusal (nothing is stored). Called once. */
+  /** The visitor has just withdrawn: say that everything is deleted before asking anything again. */
+  readonly withdrawn?: boolean;
+  /**
+   * The record to grant; `null` is a refusal (nothing is stored; with `current` it is a withdrawal). Called
+   * once. Closed without a change, the panel decides `current` again, the same object.
+   */
   decide(record: ConsentRecord | null): void;
   layout(request: LayoutRequest): void;
 }
@@ -135,14 +116,22 @@ export interface AssistantContext {
   readonly locales: readonly string[];
   readonly drawnIn: "frame" | "page";
   readonly purposes: readonly Purpose[];
-  /** Ends consent, deletes what was kept; the assistant is unmounted afterwards. */
+  /** What is in force, for the visitor to read and keep. */
+  readonly record: ConsentRecord;
+  /** The visitor agreed on this very page: fetch the model now and show how far it is. */
+  readonly justAgreed?: boolean;
+  /** Ends consent, deletes what was kept; the assistant is unmounted and the panel mounted `withdrawn`. */
   withdraw(): Promise<void>;
   /** Opens the consent panel to change what was agreed to. */
   changeConsent(): void;
   layout(request: LayoutRequest): void;
 }
 
-/** The assistant starts closed (as a pill) and is opened by its own button or by the site's `assistant.open()`. */
+/**
+ * Mounted after consent whether or not the site wants our assistant: without `options.assistant` it draws only
+ * the progress and the visitor's settings, so that withdrawing is as easy on every site. It starts closed (as a
+ * pill) and is opened by its own button or by the site's `assistant.open()`.
+ */
 export interface MountedAssistant extends Mounted {
   open(): void;
   close(): void;
