@@ -1,0 +1,104 @@
+/** What a site may ask for. It crosses from the site's page to our origin, so it is read with suspicion there. */
+import type { NodeConfig, PolicyPack, Service } from "../protocol/types.js";
+
+export type HostKind = "worker" | "service-worker" | "page";
+
+/** Unset values take the node's defaults. */
+export interface SiteOptions {
+  readonly services?: readonly Service[];
+  readonly privacyCompliance?: readonly PolicyPack[];
+  /** Site and platform, in per cent. */
+  readonly rewardSplit?: readonly [number, number];
+  readonly maxResources?: ResourceOptions;
+  readonly model?: string;
+  /** The site wants our assistant, drawn on our origin. Without it the site draws its own and reads the text. */
+  readonly assistant?: boolean;
+  readonly host?: HostKind;
+  readonly siteId?: string;
+  readonly greenBonus?: boolean;
+}
+
+export interface ResourceOptions {
+  /** Per cent of all processors, 1 to 100. */
+  readonly cpu?: number;
+  /** MiB. */
+  readonly memory?: number;
+  /** MiB. */
+  readonly storage?: number;
+}
+
+export const serviceNames: readonly Service[] = ["compute", "storage", "identity", "carbon"];
+export const packNames: readonly PolicyPack[] = ["gdpr", "ccpa", "hipaa"];
+export const hostNames: readonly HostKind[] = ["worker", "service-worker", "page"];
+export const resourceNames = ["cpu", "memory", "storage"] as const;
+
+const modelId = /^[a-z0-9._-]{1,96}$/;
+
+/** Takes what is well formed and leaves the rest out: the other side has warned its developer already. */
+export function readSiteOptions(data: unknown): SiteOptions {
+  const from = isObject(data) ? data : {};
+  const { services, privacyCompliance, rewardSplit, maxResources } = from;
+  const { model, assistant, host, siteId, greenBonus } = from;
+  return compact({
+    services: namesOf(services, serviceNames),
+    privacyCompliance: namesOf(privacyCompliance, packNames),
+    rewardSplit: isShare(rewardSplit) ? rewardSplit : undefined,
+    maxResources: isObject(maxResources) ? readResources(maxResources) : undefined,
+    model: typeof model === "string" && modelId.test(model) ? model : undefined,
+    assistant: booleanOf(assistant),
+    host: hostNames.find((name) => name === host),
+    siteId: typeof siteId === "string" ? siteId.slice(0, 128) : undefined,
+    greenBonus: booleanOf(greenBonus),
+  });
+}
+
+/** The part of the options that the node is configured with. */
+export function configOf(options: SiteOptions): NodeConfig {
+  const { services, privacyCompliance, rewardSplit, maxResources, model } = options;
+  return compact({
+    services: services && [...services],
+    privacyCompliance: privacyCompliance && [...privacyCompliance],
+    rewardSplit: rewardSplit && ([...rewardSplit] as [number, number]),
+    maxResources: maxResources && { ...maxResources },
+    model,
+  });
+}
+
+function readResources(from: Record<string, unknown>): ResourceOptions {
+  const entries = resourceNames.flatMap((name) => {
+    const value = from[name];
+    return isCount(value) ? [[name, value] as const] : [];
+  });
+  return Object.fromEntries(entries);
+}
+
+function namesOf<T extends string>(data: unknown, known: readonly T[]): T[] | undefined {
+  return Array.isArray(data) ? known.filter((name) => data.includes(name)) : undefined;
+}
+
+function isShare(data: unknown): data is [number, number] {
+  if (!Array.isArray(data) || data.length !== 2) return false;
+  const [site, platform] = data;
+  return isCount(site) && isCount(platform) && site + platform === 100;
+}
+
+function isCount(data: unknown): data is number {
+  return typeof data === "number" && Number.isInteger(data) && data >= 0 && data <= 0xffff_ffff;
+}
+
+function booleanOf(data: unknown): boolean | undefined {
+  return typeof data === "boolean" ? data : undefined;
+}
+
+export function isObject(data: unknown): data is Record<string, unknown> {
+  return typeof data === "object" && data !== null && !Array.isArray(data);
+}
+
+type Compact<T> = { [K in keyof T as undefined extends T[K] ? never : K]: T[K] } & {
+  [K in keyof T as undefined extends T[K] ? K : never]?: Exclude<T[K], undefined>;
+};
+
+/** Without the keys that have no value: serde takes an absent field for its default, not `undefined`. */
+export function compact<T extends object>(object: T): Compact<T> {
+  return Object.fromEntries(Object.entries(object).filter(([, value]) => value !== undefined)) as Compact<T>;
+}
