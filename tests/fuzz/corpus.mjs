@@ -1,0 +1,312 @@
+/**
+ * Writes the seeds of the corpus: small inputs that reach deep into each reader. Findings are added to the same
+ * folders by hand. Run: node tests/fuzz/corpus.mjs
+ */
+import { mkdirSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const here = dirname(fileURLToPath(import.meta.url));
+
+function write(target, name, content) {
+  mkdirSync(join(here, "corpus", target), { recursive: true });
+  writeFileSync(join(here, "corpus", target, name), content);
+}
+
+// --- GGUF: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+
+const types = {
+  u8: 0,
+  i8: 1,
+  u16: 2,
+  i16: 3,
+  u32: 4,
+  i32: 5,
+  f32: 6,
+  bool: 7,
+  string: 8,
+  array: 9,
+  u64: 10,
+  i64: 11,
+  f64: 12,
+};
+
+function number(kind, value) {
+  const buffer = Buffer.alloc(
+    { u8: 1, i8: 1, bool: 1, u16: 2, i16: 2, u32: 4, i32: 4, f32: 4, u64: 8, i64: 8, f64: 8 }[kind],
+  );
+  const method = {
+    u8: "writeUInt8",
+    bool: "writeUInt8",
+    i8: "writeInt8",
+    u16: "writeUInt16LE",
+    i16: "writeInt16LE",
+    u32: "writeUInt32LE",
+    i32: "writeInt32LE",
+    f32: "writeFloatLE",
+    u64: "writeBigUInt64LE",
+    i64: "writeBigInt64LE",
+    f64: "writeDoubleLE",
+  }[kind];
+  buffer[method](kind === "u64" || kind === "i64" ? BigInt(value) : Number(value));
+  return buffer;
+}
+const text = (value) => Buffer.concat([number("u64", Buffer.byteLength(value)), Buffer.from(value)]);
+
+function value(kind, content) {
+  if (kind === "string") return text(content);
+  if (kind !== "array") return number(kind, content);
+  const [inner, items] = content;
+  return Buffer.concat([
+    number("u32", types[inner]),
+    number("u64", items.length),
+    ...items.map((item) => value(inner, item)),
+  ]);
+}
+
+/** @param {{version?: number, keys?: [string, string, unknown][], tensors?: [string, number[], number?][]}} file */
+function gguf({ version = 3, keys = [], tensors = [], alignment = 32 }) {
+  const parts = [
+    Buffer.from("GGUF"),
+    number("u32", version),
+    number("u64", tensors.length),
+    number("u64", keys.length),
+  ];
+  for (const [key, kind, content] of keys)
+    parts.push(text(key), number("u32", types[kind]), value(kind, content));
+  let offset = 0;
+  for (const [name, shape, type = 0] of tensors) {
+    parts.push(
+      text(name),
+      number("u32", shape.length),
+      ...shape.map((size) => number("u64", size)),
+      number("u32", type),
+      number("u64", offset),
+    );
+    // Only F32 here: four bytes each.
+    offset += Math.ceil((shape.reduce((a, b) => a * b, 1) * 4) / alignment) * alignment;
+  }
+  const header = Buffer.concat(parts);
+  return Buffer.concat([
+    header,
+    Buffer.alloc((alignment - (header.length % alignment)) % alignment),
+    Buffer.alloc(offset, 1),
+  ]);
+}
+
+const words = ["<unk>", "<s>", "</s>", "<0x0A>", "▁", "▁the", "h", "he"];
+function model(architecture, more = { keys: [], tensors: [] }) {
+  const of = (name, kind, content) => [`${architecture}.${name}`, kind, content];
+  const layer = (name, shape) => [`blk.0.${name}.weight`, shape];
+  return {
+    keys: [
+      ["general.architecture", "string", architecture],
+      ["general.name", "string", "tiny"],
+      of("block_count", "u32", 1),
+      of("context_length", "u32", 64),
+      of("embedding_length", "u32", 4),
+      of("feed_forward_length", "u32", 8),
+      of("attention.head_count", "u32", 2),
+      of("attention.head_count_kv", "u32", 1),
+      of("attention.layer_norm_rms_epsilon", "f32", 1e-5),
+      of("rope.freq_base", "f32", 10000),
+      ["tokenizer.ggml.model", "string", "llama"],
+      ["tokenizer.ggml.tokens", "array", ["string", words]],
+      ["tokenizer.ggml.scores", "array", ["f32", words.map((_, at) => -at)]],
+      ["tokenizer.ggml.token_type", "array", ["i32", [2, 3, 3, 6, 1, 1, 1, 1]]],
+      ["tokenizer.chat_template", "string", "{% for m in messages %}{{ m.content }}{% endfor %}"],
+      ...more.keys,
+    ],
+    tensors: [
+      ["token_embd.weight", [4, 8]],
+      ["output_norm.weight", [4]],
+      layer("attn_norm", [4]),
+      layer("attn_q", [4, 4]),
+      layer("attn_k", [4, 2]),
+      layer("attn_v", [4, 2]),
+      layer("attn_output", [4, 4]),
+      layer("ffn_norm", [4]),
+      layer("ffn_gate", [4, 8]),
+      layer("ffn_up", [4, 8]),
+      layer("ffn_down", [8, 4]),
+      ...more.tensors,
+    ],
+  };
+}
+const qkNorms = {
+  keys: [],
+  tensors: [
+    ["blk.0.attn_q_norm.weight", [2]],
+    ["blk.0.attn_k_norm.weight", [2]],
+    ["blk.0.post_attention_norm.weight", [4]],
+    ["blk.0.post_ffw_norm.weight", [4]],
+  ],
+};
+write("gguf", "llama", gguf(model("llama")));
+write("gguf", "qwen3", gguf(model("qwen3", qkNorms)));
+write("gguf", "gemma3", gguf(model("gemma3", qkNorms)));
+write("gguf", "version-2", gguf({ ...model("llama"), version: 2 }));
+write("gguf", "empty", gguf({}));
+write(
+  "gguf",
+  "alignment-64",
+  gguf({ ...model("llama", { keys: [["general.alignment", "u32", 64]], tensors: [] }), alignment: 64 }),
+);
+write(
+  "gguf",
+  "every-type",
+  gguf({
+    keys: [
+      ...["u8", "i8", "u16", "i16", "u32", "i32", "f32", "bool", "u64", "i64", "f64"].map((kind) => [
+        `a.${kind}`,
+        kind,
+        1,
+      ]),
+      ["a.string", "string", "ö"],
+      ["a.array", "array", ["u16", [1, 2, 3]]],
+      [
+        "a.nested",
+        "array",
+        [
+          "array",
+          [
+            ["u8", [1]],
+            ["u8", [2, 3]],
+          ],
+        ],
+      ],
+      ["a.nothing", "array", ["string", []]],
+    ],
+    tensors: [["a", [32, 2, 1, 1]]],
+  }),
+);
+
+// --- Protocol, one message of each kind
+
+const envelopes = {
+  hello: { kind: "hello" },
+  cancel: { kind: "cancel" },
+  welcome: { kind: "welcome", body: { protocol: 1, version: "0.1.0", epoch: "a" } },
+  configure: {
+    kind: "command",
+    body: {
+      type: "configure",
+      config: {
+        services: ["compute", "storage"],
+        privacyCompliance: ["gdpr"],
+        maxResources: { cpu: 20, memory: 512, storage: 5000 },
+        rewardSplit: [70, 30],
+        model: "m",
+        contextLength: 2048,
+      },
+    },
+  },
+  grant: {
+    kind: "command",
+    body: {
+      type: "grant",
+      record: {
+        receiptId: "r",
+        purposes: ["runAi", "keepModel"],
+        noticeDigest: "ab".repeat(32),
+        language: "en",
+        grantedAtMs: 1,
+        expiresAtMs: 2,
+      },
+    },
+  },
+  chat: {
+    kind: "command",
+    body: {
+      type: "chat",
+      request: {
+        model: "m",
+        messages: [
+          { role: "system", content: "Be brief." },
+          { role: "user", content: [{ type: "text", text: "Hé\u2028\ud83d\ude00" }] },
+        ],
+        temperature: 0.7,
+        top_k: 40,
+        top_p: 0.9,
+        seed: 7,
+        max_tokens: 16,
+        stop: ["\n"],
+        n: 1,
+        stream: true,
+      },
+      resume: [1, 2, 4294967295],
+    },
+  },
+  delta: { kind: "chunk", body: { type: "delta", delta: { text: "a", tokens: [1] } } },
+  progress: {
+    kind: "chunk",
+    body: {
+      type: "progress",
+      progress: { model: "m", stage: "fetch", done: 1, total: 98362432, bytesPerSecond: 1.5 },
+    },
+  },
+  error: { kind: "error", body: { code: "busy", message: "later", retryable: true } },
+  event: { kind: "event", body: { type: "consentChanged", purposes: ["runAi"] } },
+};
+for (const [name, message] of Object.entries(envelopes))
+  write("envelope", name, JSON.stringify({ v: 1, id: 7, ...message }));
+
+// --- Catalogue
+
+const entry = {
+  id: "smollm2-135m-instruct-q4_1",
+  name: "SmolLM2 135M Instruct",
+  architecture: "llama",
+  quantisation: "Q4_1",
+  bytes: 1500000,
+  licence: "Apache-2.0",
+  contextLength: 8192,
+  smallestTier: "T1",
+  cid: "bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy",
+  chunkHashes: ["ab".repeat(32), "cd".repeat(32)],
+  sources: ["models/smollm2.gguf", "https://models.example/smollm2.gguf"],
+};
+const catalogue = { version: 1, edition: 3, gateways: ["https://ipfs.example/ipfs/"], models: [entry] };
+write("catalogue", "one-model", JSON.stringify(catalogue));
+write("catalogue", "no-models", JSON.stringify({ ...catalogue, models: [], gateways: [] }));
+write(
+  "catalogue",
+  "signed",
+  JSON.stringify({ catalogue: JSON.stringify(catalogue), signature: "00".repeat(64), key: "00".repeat(32) }),
+);
+
+// --- Tokenizer: first byte chooses what the rest is (tests/fuzz/src/targets.rs)
+
+const sentences = [
+  "Hello, world! It's 12345 o'clock\n\n\tx",
+  "naïve 日本語 中文 العربية 🙂‍↔️ e\u0301 \u00a0 ",
+  "<s>[INST] <|im_start|>system</s> <0x0A>",
+  "    if (x) {\r\n        return '\\u0000';\r\n    }",
+];
+sentences.forEach((sentence, at) => {
+  write("tokenizer", `bpe-${at}`, `b${sentence}`);
+  write("tokenizer", `spm-${at}`, `s${sentence}`);
+});
+const vocabulary = ["a", "b", "ab", "abc", "Ġ", "Ġa", "<|x|>", "c"];
+write(
+  "tokenizer",
+  "vocabulary-bpe",
+  ["vgpt2", "llama-bpe", vocabulary.join("\u0001"), "a b\u0001ab c", "abc ab a<|x|>"].join("\u0002"),
+);
+write("tokenizer", "vocabulary-spm", ["vllama", "", words.join("\u0001"), "", "the he h"].join("\u0002"));
+
+// --- Chat templates
+
+const templates = {
+  chatml:
+    "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}",
+  gemma:
+    "{{ bos_token }}{%- if messages[0]['role'] == 'system' -%}{%- set first = messages[0]['content'] + '\n\n' -%}{%- set loop_messages = messages[1:] -%}{%- else -%}{%- set first = '' -%}{%- set loop_messages = messages -%}{%- endif -%}{%- for message in loop_messages -%}{%- if (message['role'] == 'user') != (loop.index0 % 2 == 0) -%}{{ raise_exception('Conversation roles must alternate') }}{%- endif -%}{{ '<start_of_turn>' + message['role'] + '\n' + (first if loop.first else '') + message['content'] | trim + '<end_of_turn>\n' }}{%- endfor -%}",
+  namespace:
+    "{% set ns = namespace(a=false) %}{% macro m(x, y=1) %}{{ x|upper }}{{ y }}{% endmacro %}{% for k in messages if k.role != 'system' %}{% set ns.a = loop.last %}{{ m(k.content, y=loop.index) }}{% endfor %}{{ ns.a|tojson }}{{ strftime_now('%Y') }}",
+  long: "{% for a in range(9999) %}{% for b in range(9999) %}{{ a * b }}{% endfor %}{% endfor %}",
+  large:
+    "{% set s = 'x' * 1000 %}{% for a in range(60) %}{% set s = s ~ s %}{% endfor %}{{ s }}{{ 'y' * 999999999 }}",
+  deep: "{% macro f(n) %}{{ f(n + 1) }}{% endmacro %}{{ f(0) }}",
+};
+for (const [name, source] of Object.entries(templates)) write("template", name, source);

@@ -1,0 +1,77 @@
+//! Fuzz targets: one plain function for everything that reads bytes nobody has checked yet.
+//!
+//! A target returns when the input was refused or understood, and panics when a promise is broken. cargo-fuzz runs
+//! them with coverage (`fuzz_targets/`); `npm run fuzz` runs them on the stable toolchain with a seeded mutator.
+
+pub mod mutate;
+pub mod targets;
+
+/// A target as the runner knows it.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    /// Its name, which is also the name of its corpus folder.
+    pub name: &'static str,
+    /// Feeds it one input.
+    pub run: fn(&[u8]),
+    /// Tokens of its format.
+    pub words: &'static [&'static [u8]],
+}
+
+/// All targets.
+pub const TARGETS: &[Target] = &[
+    Target {
+        name: "gguf",
+        run: targets::gguf,
+        words: &[
+            b"GGUF",
+            b"\x14\0\0\0\0\0\0\0general.architecture",
+            b"\x11\0\0\0\0\0\0\0general.alignment\x04\0\0\0",
+            b"\x09\0\0\0\x09\0\0\0",
+        ],
+    },
+    Target {
+        name: "tokenizer",
+        run: targets::tokenizer,
+        words: &[
+            b"\x01",
+            b"\x02",
+            b" ",
+            b"\n\n",
+            b"'s",
+            b"1234567",
+            "▁".as_bytes(),
+            "日本".as_bytes(),
+            "\u{301}".as_bytes(),
+            "🙂\u{200d}".as_bytes(),
+            "\u{a0}".as_bytes(),
+            b"<|im_start|>",
+            b"</s>",
+            b"<0x0A>",
+        ],
+    },
+    Target {
+        name: "envelope",
+        run: targets::envelope,
+        words: &[
+            b"\"type\":",
+            b"\"resume\":[",
+            b"null",
+            b"1e999",
+            b"\\ud800",
+            b"\"v\":1",
+            b"{\"chat\":",
+        ],
+    },
+    Target {
+        name: "catalogue",
+        run: targets::catalogue,
+        words: &[
+            b"\"chunkHashes\":[",
+            b"../",
+            b"https://",
+            b"\"bytes\":",
+            b"\\u0000",
+            b"-1",
+        ],
+    },
+];
