@@ -1,0 +1,3 @@
+//! The `kwaainet` program.
+
+fn main() {}
