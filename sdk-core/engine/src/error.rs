@@ -4,6 +4,8 @@ use kwaainet_platform::StoreError;
 use kwaainet_types::ErrorCode;
 
 use crate::gguf::GgufError;
+use crate::sampler::OptionsError;
+use crate::tokenizer::TokenizerError;
 
 /// Why the engine could not do what it was asked.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -92,7 +94,10 @@ pub enum EngineError {
     NotLoaded(String),
     /// The vocabulary in the file cannot be used.
     #[error("the tokenizer of this model cannot be used: {0}")]
-    Tokenizer(String),
+    Tokenizer(#[from] TokenizerError),
+    /// A sampling option out of range.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
     /// The chat template in the file cannot be used.
     #[error("the chat template of this model cannot be used: {0}")]
     ChatTemplate(String),
@@ -106,6 +111,9 @@ impl EngineError {
             | Self::UnsupportedArchitecture { .. }
             | Self::UnsupportedFeature { .. } => ErrorCode::ModelUnsupported,
             Self::Gguf(GgufError::Read(_)) | Self::Read(_) => ErrorCode::Internal,
+            Self::Tokenizer(TokenizerError::TextTooLong { .. } | TokenizerError::UnknownToken { .. }) => {
+                ErrorCode::BadRequest
+            }
             Self::Gguf(_)
             | Self::MissingTensor { .. }
             | Self::TensorShape { .. }
@@ -115,7 +123,7 @@ impl EngineError {
             Self::ChatTemplate(_) => ErrorCode::TemplateInvalid,
             Self::OutOfMemory { .. } => ErrorCode::OutOfMemory,
             Self::ContextFull { .. } => ErrorCode::ContextTooLong,
-            Self::NoTokens | Self::UnknownToken { .. } => ErrorCode::BadRequest,
+            Self::NoTokens | Self::UnknownToken { .. } | Self::Options(_) => ErrorCode::BadRequest,
             Self::NotLoaded(_) => ErrorCode::ModelNotFound,
             Self::WrongOrder(_) => ErrorCode::Internal,
         }

@@ -14,6 +14,11 @@
 mod error;
 pub mod gguf;
 mod model;
+mod sampler;
+mod text;
+pub mod tokenizer;
 
 pub use error::EngineError;
 pub use model::{ModelInfo, check_runnable};
+pub use sampler::{OptionsError, Sampler, SamplerOptions};
+pub use text::TextStream;
