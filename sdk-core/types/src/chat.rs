@@ -106,6 +106,34 @@ pub struct SamplingOptions {
     pub seed: Option<u64>,
 }
 
+impl SamplingOptions {
+    /// Checks that every number is finite and in range.
+    ///
+    /// # Errors
+    /// [`ErrorCode::BadRequest`] naming the field and its range.
+    pub fn check(&self) -> Result<(), ErrorBody> {
+        let ranges = [
+            ("temperature", self.temperature, 0.0..=5.0),
+            ("top_p", self.top_p, 0.0..=1.0),
+            ("min_p", self.min_p, 0.0..=1.0),
+            ("repetition_penalty", self.repetition_penalty, 0.01..=10.0),
+            ("presence_penalty", self.presence_penalty, -2.0..=2.0),
+            ("frequency_penalty", self.frequency_penalty, -2.0..=2.0),
+        ];
+        for (name, value, range) in ranges {
+            // A NaN is in no range.
+            if value.is_some_and(|value| !range.contains(&value)) {
+                let (from, to) = range.into_inner();
+                return Err(ErrorBody::new(
+                    ErrorCode::BadRequest,
+                    format!("{name} must be a number from {from} to {to}"),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
 // JavaScript hands every number over as a double.
 fn whole_number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     let Some(number) = Option::<f64>::deserialize(deserializer)? else {
@@ -175,6 +203,7 @@ impl ChatRequest {
     /// [`ErrorCode::BadRequest`] naming the field and its range.
     pub fn check(&self) -> Result<(), ErrorBody> {
         let bad = |message: String| Err(ErrorBody::new(ErrorCode::BadRequest, message));
+        self.sampling.check()?;
         if self.messages.is_empty() {
             return bad("messages is empty: send at least one message".to_owned());
         }
@@ -281,4 +310,50 @@ pub struct ChatDone {
     pub finish_reason: FinishReason,
     /// What it took.
     pub receipt: Receipt,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(fields: &str) -> ChatRequest {
+        serde_json::from_str(&format!(
+            r#"{{"messages":[{{"role":"user","content":"hi"}}]{fields}}}"#
+        ))
+        .unwrap()
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_refused_by_name() {
+        for (fields, name) in [
+            (r#","temperature":1e39"#, "temperature"),
+            (r#","top_p":1.5"#, "top_p"),
+            (r#","frequency_penalty":-3"#, "frequency_penalty"),
+            (r#","max_tokens":0"#, "max_tokens"),
+            (r#","n":2"#, "n must be 1"),
+            (r#","stop":["a",""]"#, "stop"),
+        ] {
+            let error = request(fields).check().unwrap_err();
+            assert!(error.message.contains(name), "{fields}: {}", error.message);
+        }
+        let not_a_number = SamplingOptions {
+            temperature: Some(f32::NAN),
+            ..SamplingOptions::default()
+        };
+        assert!(not_a_number.check().is_err());
+    }
+
+    #[test]
+    fn what_openai_clients_send_is_understood() {
+        let request = request(
+            r#","stream":true,"stream_options":{"include_usage":true},"max_completion_tokens":5,"seed":7,"stop":"x""#,
+        );
+        request.check().unwrap();
+        assert_eq!((request.max_tokens, request.sampling.seed), (Some(5), Some(7)));
+        assert_eq!(request.stops(), ["x"]);
+        let parts: Content =
+            serde_json::from_str(r#"[{"type":"text","text":"a"},{"type":"text","text":"b"}]"#).unwrap();
+        assert_eq!(parts.text(), "ab");
+        assert!(serde_json::from_str::<SamplingOptions>(r#"{"seed":1.5}"#).is_err());
+    }
 }
