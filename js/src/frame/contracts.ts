@@ -4,6 +4,7 @@
  */
 
 import type { LayoutRequest } from "../host/control.js";
+import type { Deployment, DeploymentModel } from "../host/deployment.js";
 import type { SiteOptions } from "../host/site-options.js";
 import type {
   Capabilities,
@@ -18,39 +19,8 @@ import type {
 } from "../protocol/types.js";
 
 export type { LayoutMode, LayoutRequest } from "../host/control.js";
+export type { Deployment, DeploymentAssets, DeploymentModel } from "../host/deployment.js";
 export type { ResourceOptions, SiteOptions } from "../host/site-options.js";
-
-/** A model as the build writes it into the frame, so that the panel can name sizes without fetching anything. */
-export interface DeploymentModel {
-  readonly id: string;
-  readonly name: string;
-  readonly bytes: number;
-  readonly licence: string;
-}
-
-/** The JSON of `<script type="application/json" id="kwaainet-deployment">` in frame.html. */
-export interface Deployment {
-  readonly version: string;
-  /** Absolute, or relative to frame.html. */
-  readonly catalogueUrl: string;
-  /** Ed25519 public key, 64 hexadecimal digits. */
-  readonly catalogueKey: string;
-  readonly models: readonly DeploymentModel[];
-  /** Relative to frame.html. */
-  readonly assets: DeploymentAssets;
-}
-
-export interface DeploymentAssets {
-  readonly frame: string;
-  readonly panel: string;
-  readonly assistant: string;
-  readonly worker: string;
-  readonly wasmSimd: string;
-  /** Absent where no build with threads was made. */
-  readonly wasmThreads?: string;
-  /** Classic service worker, at the root of the deployment. */
-  readonly serviceWorker?: string;
-}
 
 /** Something drawn; `unmount` removes it and every listener. */
 export interface Mounted {

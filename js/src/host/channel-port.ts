@@ -62,7 +62,6 @@ export class Pipe implements PortLike {
 
   close(): void {
     this.#send({ type: "close", to: this.#to, pipe: this.#name });
-    this.onclose?.();
   }
 }
 
@@ -113,7 +112,11 @@ export class Bus {
   /** This context leads no longer. */
   resign(): void {
     this.#epoch = null;
-    for (const pipe of [...this.#pipes.values()]) pipe.close();
+    for (const [name, pipe] of [...this.#pipes]) {
+      pipe.close();
+      pipe.onclose?.();
+      this.#forget(name);
+    }
   }
 
   open(leader: Leader, origin: Origin): Pipe {

@@ -10,6 +10,7 @@ export class Relay {
   readonly origin: Origin;
   readonly #outer: PortLike;
   #inner: PortLike | null = null;
+  #closed = false;
   readonly #inFlight = new Set<number>();
 
   constructor(outer: PortLike, origin: Origin) {
@@ -29,6 +30,7 @@ export class Relay {
   }
 
   connect(inner: PortLike): void {
+    if (this.#closed) return;
     this.disconnect();
     this.#inner = inner;
     inner.onmessage = (event) => {
@@ -52,6 +54,8 @@ export class Relay {
   }
 
   close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
     this.disconnect();
     this.#outer.onmessage = null;
     this.#outer.close();

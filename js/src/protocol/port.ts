@@ -35,3 +35,8 @@ export function isEnvelope(data: unknown): data is Envelope {
   const { v, id, kind } = data as { v?: unknown; id?: unknown; kind?: unknown };
   return typeof v === "number" && typeof id === "number" && typeof kind === "string" && kinds.has(kind);
 }
+
+/** A MessagePort as a port of envelopes. The cast is sound: everything that arrives goes through `isEnvelope`. */
+export function asPort(port: MessagePort): PortLike {
+  return port as unknown as PortLike;
+}

@@ -1,0 +1,34 @@
+import type { ConsentRecord } from "../protocol/types.js";
+
+/** Where the node keeps what outlives it (sdk-wasm/src/platform). */
+const DIRECTORY = "kwaainet";
+const RECORD = "consent.json";
+
+/**
+ * The consent record that the node kept, if it still holds. Creates nothing: a missing directory is an error
+ * that means no.
+ */
+export async function readRecord(now: number): Promise<ConsentRecord | null> {
+  try {
+    const root = await navigator.storage.getDirectory();
+    const directory = await root.getDirectoryHandle(DIRECTORY);
+    const file = await (await directory.getFileHandle(RECORD)).getFile();
+    const record: unknown = JSON.parse(await file.text());
+    return isRecord(record) && record.expiresAtMs > now ? record : null;
+  } catch {
+    return null;
+  }
+}
+
+/** Deletes what is left of the node's directory after the node is gone. Another tab may still hold files. */
+export async function clearStorage(): Promise<void> {
+  const root = await navigator.storage?.getDirectory?.().catch(() => null);
+  await root?.removeEntry(DIRECTORY, { recursive: true }).catch(() => undefined);
+}
+
+// The node checks it in full; here it decides only whether the visitor is asked.
+function isRecord(data: unknown): data is ConsentRecord {
+  if (typeof data !== "object" || data === null) return false;
+  const { purposes, expiresAtMs } = data as { purposes?: unknown; expiresAtMs?: unknown };
+  return Array.isArray(purposes) && purposes.length > 0 && typeof expiresAtMs === "number";
+}

@@ -1,0 +1,25 @@
+/** Between pages and the service worker. */
+import type { Deployment } from "./deployment.js";
+import { isObject } from "./site-options.js";
+
+export const CACHE_PREFIX = "kwaainet-shell-";
+
+export type ToServiceWorker =
+  /** A stream is open: stay alive. */
+  | { readonly type: "ping" }
+  /** Be, or stay, the host of the node. */
+  | { readonly type: "host"; readonly deployment: Deployment }
+  /** Immutable files to keep. */
+  | { readonly type: "shell"; readonly urls: readonly string[] };
+
+/** To the page that reads a stream: ping me while `open` is above 0. */
+export interface FromServiceWorker {
+  readonly type: "kwaainet-streams";
+  readonly open: number;
+}
+
+export function readFromServiceWorker(data: unknown): FromServiceWorker | null {
+  if (!isObject(data)) return null;
+  const { type, open } = data;
+  return type === "kwaainet-streams" && typeof open === "number" ? { type, open } : null;
+}
