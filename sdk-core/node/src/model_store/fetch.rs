@@ -1,0 +1,247 @@
+//! Fetches what is missing of a model, chunk by verified chunk.
+//!
+//! A chunk is written only when its SHA-256 is the catalogue's, and entered in the journal only when it is written:
+//! whatever is killed at whatever moment costs one unfinished chunk.
+
+use std::time::Duration;
+
+use futures::future::{Either, select};
+use kwaainet_engine::gguf::{Gguf, ParseOutcome};
+use kwaainet_platform::{Blob, ByteStream, HttpError, HttpRequest, HttpResponse};
+use kwaainet_types::{CHUNK_BYTES, Permit, RunAi, Stage};
+use sha2::{Digest, Sha256};
+
+use super::journal::chunk_len;
+use super::progress::Meter;
+use super::sources::{Exhausted, Sources};
+use super::{ModelStore, Order, Shelf};
+use crate::NodeError;
+use crate::cancel::Stop;
+
+/// A connection that says nothing for so long is given up.
+const STALLED_AFTER: Duration = Duration::from_secs(30);
+
+/// One fetch under way.
+pub(super) struct Fetch<'a> {
+    pub(super) store: &'a ModelStore,
+    pub(super) shelf: &'a Shelf<'a>,
+    pub(super) order: Order<'a>,
+    pub(super) blob: &'a dyn Blob,
+    pub(super) stop: &'a Stop,
+    pub(super) meter: Meter<'a>,
+    /// Bytes from the start that the header's judge wants to see; `None` when it has judged.
+    pub(super) header_needs: Option<u64>,
+}
+
+/// What became of one request.
+enum Outcome {
+    /// All chunks of the request were seen, right or wrong.
+    Complete,
+    /// The connection failed or broke.
+    Failed(String),
+    /// The place does not have the file.
+    GiveUp(String),
+}
+
+impl Fetch<'_> {
+    /// Fetches until nothing is missing.
+    pub(super) async fn run(mut self, _permit: &Permit<RunAi>) -> Result<(), NodeError> {
+        let entry = self.order.entry;
+        let mut sources = Sources::new(entry, self.order.gateways, self.order.base);
+        self.meter.tell(Stage::Fetch);
+        self.judge_header().await?;
+        loop {
+            let missing = self.store.missing(self.shelf, entry);
+            let Some(first) = missing.first().copied() else {
+                return Ok(());
+            };
+            let at = sources.pick(first).map_err(|why| self.exhausted(why, &sources))?;
+            let Some((request, chunks)) = sources.request(at, &missing, entry) else {
+                sources.give_up(at, "it cannot be asked for this model");
+                continue;
+            };
+            self.pause(&sources, at).await?;
+            match self.ask(&mut sources, at, request, &chunks).await? {
+                Outcome::Complete => {}
+                Outcome::Failed(reason) => sources.failed(at, &reason),
+                Outcome::GiveUp(reason) => sources.give_up(at, &reason),
+            }
+        }
+    }
+
+    fn exhausted(&self, why: Exhausted, sources: &Sources) -> NodeError {
+        let what = self.order.entry.id.clone();
+        let reason = sources.last_failure().to_owned();
+        match why {
+            Exhausted::Network => NodeError::Network { what, reason },
+            Exhausted::Integrity => NodeError::Integrity { what, reason },
+        }
+    }
+
+    async fn pause(&mut self, sources: &Sources, at: usize) -> Result<(), NodeError> {
+        let platform = &self.store.platform;
+        let pause = sources.pause_ms(at, platform.random.next_u64());
+        if pause > 0 {
+            self.meter.tell(Stage::Retry);
+            self.stop
+                .race(platform.clock.sleep(Duration::from_millis(pause)))
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn ask(
+        &mut self,
+        sources: &mut Sources,
+        at: usize,
+        request: HttpRequest,
+        chunks: &[usize],
+    ) -> Result<Outcome, NodeError> {
+        let range = request.range;
+        let answer = self.patiently(self.store.platform.http.get(request)).await?;
+        let response = match answer {
+            None => return Ok(Outcome::Failed("the server does not answer".to_owned())),
+            Some(Err(error @ HttpError::BadUrl(_))) => return Ok(Outcome::GiveUp(error.to_string())),
+            Some(Err(error)) => return Ok(Outcome::Failed(error.to_string())),
+            Some(Ok(response)) => response,
+        };
+        let skip = match (response.status, range) {
+            (206, Some(_)) | (200, None) => 0,
+            // A server that knows no ranges sends all of it.
+            (200, Some((from, _))) => from,
+            (status @ (408 | 425 | 429 | 500..=599), _) => {
+                return Ok(Outcome::Failed(format!("the server answers with status {status}")));
+            }
+            (status, _) => return Ok(Outcome::GiveUp(format!("the server answers with status {status}"))),
+        };
+        self.receive(sources, at, response, skip, chunks).await
+    }
+
+    /// Waits for the network, but not for ever; `None` when it stalled.
+    async fn patiently<T>(&self, future: impl Future<Output = T>) -> Result<Option<T>, NodeError> {
+        let clock = &self.store.platform.clock;
+        let stalled = std::pin::pin!(async { clock.sleep(STALLED_AFTER).await });
+        let future = std::pin::pin!(future);
+        Ok(match self.stop.race(select(future, stalled)).await? {
+            Either::Left((output, _)) => Some(output),
+            Either::Right(_) => None,
+        })
+    }
+
+    async fn receive(
+        &mut self,
+        sources: &mut Sources,
+        at: usize,
+        response: HttpResponse,
+        mut skip: u64,
+        chunks: &[usize],
+    ) -> Result<Outcome, NodeError> {
+        let entry = self.order.entry;
+        let mut body = response.body;
+        let mut buffer: Vec<u8> = Vec::with_capacity(CHUNK_BYTES as usize);
+        for chunk in chunks {
+            let len = chunk_len(entry, *chunk);
+            while buffer.len() < len {
+                match self.next_piece(body.as_mut()).await? {
+                    Ok(piece) => {
+                        let skipped = skip.min(piece.len() as u64);
+                        skip = skip.saturating_sub(skipped);
+                        buffer.extend(piece.into_iter().skip(skipped as usize));
+                    }
+                    Err(reason) => return Ok(Outcome::Failed(reason)),
+                }
+            }
+            let rest = buffer.split_off(len);
+            if self.take(*chunk, &buffer).await? {
+                sources.right(at);
+            } else {
+                sources.wrong(at, *chunk);
+                if sources.is_given_up(at) {
+                    return Ok(Outcome::Complete);
+                }
+            }
+            buffer = rest;
+        }
+        Ok(Outcome::Complete)
+    }
+
+    async fn next_piece(&self, body: &mut dyn ByteStream) -> Result<Result<Vec<u8>, String>, NodeError> {
+        Ok(match self.patiently(body.next()).await? {
+            None => Err("the connection stalled".to_owned()),
+            Some(None) => Err("the connection ended too early".to_owned()),
+            Some(Some(Err(error))) => Err(error.to_string()),
+            Some(Some(Ok(piece))) => Ok(piece),
+        })
+    }
+
+    /// Verifies a chunk and keeps it if it is right.
+    async fn take(&mut self, chunk: usize, bytes: &[u8]) -> Result<bool, NodeError> {
+        let resources = &self.store.resources;
+        let busy = resources.begin();
+        let hash = hex::encode(Sha256::digest(bytes));
+        resources.end(&busy);
+        let entry = self.order.entry;
+        if !entry
+            .chunk_hashes
+            .get(chunk)
+            .is_some_and(|expected| expected.eq_ignore_ascii_case(&hash))
+        {
+            return Ok(false);
+        }
+        self.write(chunk, bytes).await?;
+        self.meter.verified(bytes.len() as u64);
+        self.judge_header().await?;
+        resources.wait(self.stop).await?;
+        Ok(true)
+    }
+
+    async fn write(&self, chunk: usize, bytes: &[u8]) -> Result<(), NodeError> {
+        let offset = (chunk as u64).saturating_mul(CHUNK_BYTES);
+        let mut written = self.blob.write_at(offset, bytes).await;
+        if let Err(kwaainet_platform::StoreError::Full { needed, .. }) = written {
+            // The host's figure was an estimate; with the least used model gone it may fit.
+            self.store.make_room(self.shelf, self.order.entry, needed).await?;
+            written = self.blob.write_at(offset, bytes).await;
+        }
+        match written {
+            Err(kwaainet_platform::StoreError::Full { available, .. }) => {
+                return Err(NodeError::NoRoom {
+                    id: self.order.entry.id.clone(),
+                    needed: self.store.missing_bytes(self.shelf, self.order.entry),
+                    available,
+                });
+            }
+            other => other?,
+        }
+        self.blob.flush().await?;
+        self.store.enter(self.shelf, self.order.entry, chunk).await
+    }
+
+    /// Refuses a model that cannot run as soon as its header is there, before its tensors are fetched.
+    async fn judge_header(&mut self) -> Result<(), NodeError> {
+        let entry = self.order.entry;
+        while let Some(needs) = self.header_needs {
+            let have = self.store.verified_prefix(self.shelf, entry);
+            if have < needs.min(entry.bytes) {
+                return Ok(());
+            }
+            let mut bytes = vec![0; needs.max(CHUNK_BYTES).min(have) as usize];
+            self.blob.read_at(0, &mut bytes).await?;
+            match Gguf::parse(&bytes, entry.bytes).map_err(kwaainet_engine::EngineError::from)? {
+                ParseOutcome::Complete(gguf) => {
+                    kwaainet_engine::check_runnable(&gguf)?;
+                    self.header_needs = None;
+                }
+                ParseOutcome::NeedMore { at_least } if at_least > bytes.len() as u64 => {
+                    self.header_needs = Some(at_least);
+                    if bytes.len() as u64 == entry.bytes {
+                        // Loading will name what is wrong with a file that ends inside its header.
+                        self.header_needs = None;
+                    }
+                }
+                ParseOutcome::NeedMore { .. } => self.header_needs = None,
+            }
+        }
+        Ok(())
+    }
+}

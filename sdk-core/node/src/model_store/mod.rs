@@ -1,0 +1,421 @@
+//! Models on this device: fetched in verified chunks, resumed, evicted, deleted.
+
+mod fetch;
+pub(crate) mod journal;
+pub(crate) mod progress;
+mod room;
+pub(crate) mod sources;
+
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::lock::Mutex as AsyncMutex;
+use kwaainet_platform::{Blob, BlobStore, MemoryBlobStore, Platform, StoreError};
+use kwaainet_types::{CHUNK_BYTES, KeepModel, ModelEntry, ModelSource, Permit, RunAi};
+use sha2::{Digest, Sha256};
+
+use crate::NodeError;
+use crate::cancel::Stop;
+use crate::resources::SharedResources;
+use fetch::Fetch;
+use journal::{Journal, chunk_len, file_blob, journal_blob};
+use progress::{Meter, OnProgress};
+
+/// Where a model's bytes are put. It lives no longer than the permit it rests on.
+#[derive(Debug, Clone, Copy)]
+pub struct Shelf<'permit> {
+    kept: bool,
+    permit: PhantomData<&'permit ()>,
+}
+
+impl<'permit> Shelf<'permit> {
+    /// On the device, where it outlives the page or process.
+    pub fn on_device(_permit: &'permit Permit<KeepModel>) -> Self {
+        Self {
+            kept: true,
+            permit: PhantomData,
+        }
+    }
+
+    /// In memory, for as long as the node runs.
+    pub fn in_memory(_permit: &'permit Permit<RunAi>) -> Self {
+        Self {
+            kept: false,
+            permit: PhantomData,
+        }
+    }
+}
+
+/// What to fetch, and from where.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Order<'a> {
+    pub(crate) entry: &'a ModelEntry,
+    pub(crate) gateways: &'a [String],
+    /// URL that relative sources are relative to.
+    pub(crate) base: Option<&'a str>,
+}
+
+/// A model that is here in full.
+pub(crate) struct Fetched {
+    pub(crate) blob: Arc<dyn Blob>,
+    pub(crate) source: ModelSource,
+}
+
+type Journals = BTreeMap<String, Journal>;
+
+/// The models of this device.
+pub struct ModelStore {
+    platform: Platform,
+    resources: SharedResources,
+    memory: MemoryBlobStore,
+    /// Journals of the device and of memory.
+    journals: [Mutex<Journals>; 2],
+    scanned: AsyncMutex<bool>,
+    /// One fetch per model at a time; others wait for it.
+    fetching: Mutex<BTreeMap<String, Arc<AsyncMutex<()>>>>,
+    /// How often a model is in use; it is not evicted meanwhile.
+    pins: Mutex<BTreeMap<String, usize>>,
+}
+
+impl std::fmt::Debug for ModelStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ModelStore").finish_non_exhaustive()
+    }
+}
+
+/// A model in use.
+pub(crate) struct Pin<'a> {
+    store: &'a ModelStore,
+    id: String,
+}
+
+impl Drop for Pin<'_> {
+    fn drop(&mut self) {
+        let mut pins = lock(&self.store.pins);
+        if let Some(count) = pins.get_mut(&self.id) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                pins.remove(&self.id);
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl ModelStore {
+    pub(crate) fn new(platform: Platform, resources: SharedResources) -> Self {
+        Self {
+            platform,
+            resources,
+            memory: MemoryBlobStore::default(),
+            journals: [Mutex::default(), Mutex::default()],
+            scanned: AsyncMutex::new(false),
+            fetching: Mutex::default(),
+            pins: Mutex::default(),
+        }
+    }
+
+    fn blobs(&self, shelf: &Shelf<'_>) -> &dyn BlobStore {
+        if shelf.kept { &*self.platform.store } else { &self.memory }
+    }
+
+    fn journals(&self, shelf: &Shelf<'_>) -> MutexGuard<'_, Journals> {
+        let [device, memory] = &self.journals;
+        lock(if shelf.kept { device } else { memory })
+    }
+
+    /// Keeps a model from being evicted.
+    pub(crate) fn pin(&self, id: &str) -> Pin<'_> {
+        let mut pins = lock(&self.pins);
+        let count = pins.entry(id.to_owned()).or_default();
+        *count = count.saturating_add(1);
+        Pin {
+            store: self,
+            id: id.to_owned(),
+        }
+    }
+
+    /// Reads what is on the device, once. Creates nothing.
+    pub(crate) async fn scan(&self) -> Result<(), StoreError> {
+        let mut scanned = self.scanned.lock().await;
+        if *scanned {
+            return Ok(());
+        }
+        let store = &*self.platform.store;
+        for blob in store.list().await? {
+            if let Some(id) = blob.name.strip_suffix(".journal") {
+                if let Some(journal) = Journal::read(store, id).await? {
+                    let [device, _] = &self.journals;
+                    lock(device).insert(id.to_owned(), journal);
+                }
+            }
+        }
+        *scanned = true;
+        Ok(())
+    }
+
+    /// Verified bytes of a model, on the device or in memory.
+    pub(crate) fn stored_bytes(&self, entry: &ModelEntry) -> u64 {
+        self.journals
+            .iter()
+            .filter_map(|journals| {
+                lock(journals)
+                    .get(&entry.id)
+                    .filter(|journal| journal.is_of(entry))
+                    .map(|journal| journal.verified_bytes(entry))
+            })
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// Fetches what is missing of a model and opens it.
+    ///
+    /// Dropping the future at any moment loses at most the chunk that was arriving.
+    pub(crate) async fn fetch(
+        &self,
+        permit: &Permit<RunAi>,
+        shelf: &Shelf<'_>,
+        order: Order<'_>,
+        stop: &Stop,
+        to: &dyn OnProgress,
+    ) -> Result<Fetched, NodeError> {
+        let entry = order.entry;
+        let fetching = Arc::clone(lock(&self.fetching).entry(entry.id.clone()).or_default());
+        let _one_at_a_time = stop.race(fetching.lock()).await?;
+        let _pin = self.pin(&entry.id);
+        if shelf.kept {
+            self.scan().await?;
+        }
+        let blobs = self.blobs(shelf);
+        self.open_journal(shelf, entry).await?;
+        let missing = self.missing_bytes(shelf, entry);
+        if missing > 0 {
+            self.make_room(shelf, entry, missing).await?;
+        }
+        let blob = blobs.open(&file_blob(&entry.id), true).await?;
+        if missing > 0 {
+            let clock = &*self.platform.clock;
+            let fetch = Fetch {
+                store: self,
+                shelf,
+                order,
+                blob: &*blob,
+                stop,
+                meter: Meter::new(&entry.id, entry.bytes.saturating_sub(missing), entry.bytes, clock, to),
+                header_needs: Some(0),
+            };
+            if let Err(error) = fetch.run(permit).await {
+                if matches!(error, NodeError::Engine(_)) {
+                    // It can never run here: what was fetched of it is of no use.
+                    drop(blob);
+                    self.remove(shelf, &entry.id).await?;
+                }
+                return Err(error);
+            }
+        }
+        self.touch(shelf, &entry.id).await?;
+        Ok(Fetched {
+            blob,
+            source: if missing > 0 {
+                ModelSource::Network
+            } else {
+                ModelSource::Device
+            },
+        })
+    }
+
+    /// Makes sure that there is a journal that is about this very file.
+    async fn open_journal(&self, shelf: &Shelf<'_>, entry: &ModelEntry) -> Result<(), NodeError> {
+        let known = self.journals(shelf).get(&entry.id).cloned();
+        let file = file_blob(&entry.id);
+        let blob = match self.blobs(shelf).open(&file, false).await {
+            Ok(blob) => Some(blob),
+            Err(StoreError::NotFound(_)) => None,
+            Err(error) => return Err(error.into()),
+        };
+        let size = blob.as_ref().map_or(0, |blob| blob.size());
+        if let Some(journal) = known.filter(|journal| journal.is_of(entry)) {
+            // A file that is shorter than its journal says was tampered with.
+            let needed = (0..entry.chunk_hashes.len())
+                .rev()
+                .find(|chunk| journal.has(*chunk))
+                .map_or(0, |last| {
+                    (last as u64).saturating_mul(CHUNK_BYTES) + chunk_len(entry, last) as u64
+                });
+            if size >= needed {
+                return Ok(());
+            }
+        }
+        // Another edition of the model, or a damaged journal: chunks that are right need not be fetched again.
+        let mut journal = Journal::empty(entry, 0);
+        if let Some(blob) = blob {
+            for chunk in 0..entry.chunk_hashes.len() {
+                if self.is_right(&*blob, entry, chunk).await? {
+                    journal.set(chunk, true);
+                }
+            }
+            if size > entry.bytes {
+                blob.set_size(entry.bytes).await?;
+            }
+        }
+        journal.write(self.blobs(shelf), &entry.id).await.map_err(|error| self.no_room(error, entry))?;
+        self.journals(shelf).insert(entry.id.clone(), journal);
+        Ok(())
+    }
+
+    /// The host's "full" in words that name the model.
+    fn no_room(&self, error: StoreError, entry: &ModelEntry) -> NodeError {
+        match error {
+            StoreError::Full { available, .. } => NodeError::NoRoom {
+                id: entry.id.clone(),
+                needed: entry.bytes,
+                available,
+            },
+            other => other.into(),
+        }
+    }
+
+    async fn is_right(&self, blob: &dyn Blob, entry: &ModelEntry, chunk: usize) -> Result<bool, StoreError> {
+        let from = (chunk as u64).saturating_mul(CHUNK_BYTES);
+        let len = chunk_len(entry, chunk);
+        if blob.size() < from.saturating_add(len as u64) {
+            return Ok(false);
+        }
+        let mut bytes = vec![0; len];
+        blob.read_at(from, &mut bytes).await?;
+        let busy = self.resources.begin();
+        let hash = hex::encode(Sha256::digest(&bytes));
+        self.resources.end(&busy);
+        Ok(entry
+            .chunk_hashes
+            .get(chunk)
+            .is_some_and(|expected| expected.eq_ignore_ascii_case(&hash)))
+    }
+
+    /// Hashes every chunk on the device again; those that are wrong will be fetched again. Returns them.
+    pub(crate) async fn verify(&self, entry: &ModelEntry, stop: &Stop) -> Result<Vec<usize>, NodeError> {
+        let fetching = Arc::clone(lock(&self.fetching).entry(entry.id.clone()).or_default());
+        let _not_while_fetching = stop.race(fetching.lock()).await?;
+        self.scan().await?;
+        let shelf = Shelf {
+            kept: true,
+            permit: PhantomData,
+        };
+        let blob = self.platform.store.open(&file_blob(&entry.id), false).await?;
+        let mut wrong = Vec::new();
+        for chunk in 0..entry.chunk_hashes.len() {
+            if !self.is_right(&*blob, entry, chunk).await? {
+                wrong.push(chunk);
+            }
+            self.resources.wait(stop).await?;
+        }
+        let changed = {
+            let mut journals = self.journals(&shelf);
+            journals.get_mut(&entry.id).map(|journal| {
+                for chunk in &wrong {
+                    journal.set(*chunk, false);
+                }
+                journal.clone()
+            })
+        };
+        if let Some(journal) = changed.filter(|_| !wrong.is_empty()) {
+            journal.write(&*self.platform.store, &entry.id).await?;
+        }
+        Ok(wrong)
+    }
+
+    fn missing(&self, shelf: &Shelf<'_>, entry: &ModelEntry) -> Vec<usize> {
+        self.journals(shelf)
+            .get(&entry.id)
+            .map_or_else(|| (0..entry.chunk_hashes.len()).collect(), |j| j.missing(entry))
+    }
+
+    fn missing_bytes(&self, shelf: &Shelf<'_>, entry: &ModelEntry) -> u64 {
+        let verified = self.journals(shelf).get(&entry.id).map_or(0, |j| j.verified_bytes(entry));
+        entry.bytes.saturating_sub(verified)
+    }
+
+    /// Verified bytes without a gap from the start.
+    fn verified_prefix(&self, shelf: &Shelf<'_>, entry: &ModelEntry) -> u64 {
+        let journals = self.journals(shelf);
+        let Some(journal) = journals.get(&entry.id) else {
+            return 0;
+        };
+        let chunks = (0..entry.chunk_hashes.len()).take_while(|chunk| journal.has(*chunk)).count();
+        (chunks as u64).saturating_mul(CHUNK_BYTES).min(entry.bytes)
+    }
+
+    /// Notes that a chunk is verified and written.
+    async fn enter(&self, shelf: &Shelf<'_>, entry: &ModelEntry, chunk: usize) -> Result<(), NodeError> {
+        let Some(mut journal) = self.journals(shelf).get(&entry.id).cloned() else {
+            return Ok(());
+        };
+        journal.set(chunk, true);
+        journal.write_bit(self.blobs(shelf), &entry.id, chunk).await?;
+        self.journals(shelf).insert(entry.id.clone(), journal);
+        Ok(())
+    }
+
+    /// Notes that a model was used just now.
+    async fn touch(&self, shelf: &Shelf<'_>, id: &str) -> Result<(), NodeError> {
+        let journal = {
+            let mut journals = self.journals(shelf);
+            let latest = journals.values().map(|journal| journal.used).max().unwrap_or(0);
+            let Some(journal) = journals.get_mut(id) else {
+                return Ok(());
+            };
+            if journal.used == latest && latest > 0 {
+                return Ok(());
+            }
+            journal.used = latest.saturating_add(1);
+            journal.clone()
+        };
+        Ok(journal.write(self.blobs(shelf), id).await?)
+    }
+
+    async fn remove(&self, shelf: &Shelf<'_>, id: &str) -> Result<(), StoreError> {
+        self.journals(shelf).remove(id);
+        let blobs = self.blobs(shelf);
+        // The journal first: a file without one is verified again, a journal without a file would lie.
+        blobs.delete(&journal_blob(id)).await?;
+        blobs.delete(&file_blob(id)).await
+    }
+
+    /// Deletes a model from the device and from memory.
+    pub(crate) async fn delete(&self, id: &str) -> Result<(), StoreError> {
+        for kept in [true, false] {
+            let shelf = Shelf {
+                kept,
+                permit: PhantomData,
+            };
+            self.remove(&shelf, id).await?;
+        }
+        Ok(())
+    }
+
+    /// Forgets a model that was only in memory.
+    pub(crate) async fn forget_in_memory(&self, id: &str) -> Result<(), StoreError> {
+        let shelf = Shelf {
+            kept: false,
+            permit: PhantomData,
+        };
+        self.remove(&shelf, id).await
+    }
+
+    /// Deletes every blob, models or not.
+    pub(crate) async fn delete_everything(&self) -> Result<(), StoreError> {
+        for journals in &self.journals {
+            lock(journals).clear();
+        }
+        for store in [&*self.platform.store, &self.memory as &dyn BlobStore] {
+            for blob in store.list().await? {
+                store.delete(&blob.name).await?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,186 @@
+//! How much of the device the node may take: memory, storage, processors.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use kwaainet_platform::Platform;
+use kwaainet_types::ResourceLimits;
+
+use crate::NodeError;
+use crate::cancel::Stop;
+
+const MIB: u64 = 1 << 20;
+
+/// Processor time that may be saved up while idle, as milliseconds of the allowed share. It makes up for timers that
+/// fire late (browsers: up to 16 ms, 100 ms on a busy machine), and is the longest burst above the cap.
+const MOST_CREDIT_MS: f64 = 100.0;
+
+/// The longest stretch between two looks at the clock that is believed. A longer one is a suspended machine or a
+/// frozen tab: nothing was computed and nothing was earned in it. The slowest single step measured takes 2 seconds
+/// (prefill of 64 tokens on a phone-class core), hence some margin.
+const LONGEST_STRETCH_MS: f64 = 10_000.0;
+
+/// Sleeps are cut into pieces of this length, so that a raised cap takes effect soon.
+const LONGEST_SLEEP_MS: f64 = 250.0;
+
+/// Keeps the node under its caps.
+#[derive(Debug)]
+pub struct ResourceManager {
+    platform: Platform,
+    state: Mutex<State>,
+}
+
+/// A token bucket: it fills with allowed processor time and is emptied by used processor time.
+#[derive(Debug)]
+struct State {
+    limits: ResourceLimits,
+    /// Milliseconds of processor time; negative is a debt that is slept off before the next step.
+    balance_ms: f64,
+    /// When the bucket was last filled, on the monotonic clock.
+    filled_at_ms: f64,
+    /// The process's processor time that has been paid for.
+    paid_cpu_ms: f64,
+    busy_ms: f64,
+}
+
+/// A stretch of computing that has begun.
+#[derive(Debug)]
+pub(crate) struct Busy {
+    since_ms: f64,
+    since_cpu_ms: Option<f64>,
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl ResourceManager {
+    /// Watches over this host.
+    pub fn new(platform: Platform, limits: ResourceLimits) -> Self {
+        let now = platform.clock.monotonic_ms();
+        Self {
+            platform,
+            state: Mutex::new(State {
+                limits,
+                balance_ms: 0.0,
+                filled_at_ms: now,
+                paid_cpu_ms: 0.0,
+                busy_ms: 0.0,
+            }),
+        }
+    }
+
+    /// The caps in force.
+    pub fn limits(&self) -> ResourceLimits {
+        lock(&self.state).limits
+    }
+
+    /// Sets the caps.
+    pub fn set_limits(&self, limits: ResourceLimits) {
+        let mut state = lock(&self.state);
+        self.fill(&mut state);
+        state.limits = limits;
+        state.balance_ms = state.balance_ms.min(self.most_credit(limits));
+    }
+
+    /// The memory cap in bytes.
+    pub fn memory_bytes(&self) -> u64 {
+        u64::from(self.limits().memory).saturating_mul(MIB)
+    }
+
+    /// The storage cap in bytes.
+    pub fn storage_bytes(&self) -> u64 {
+        u64::from(self.limits().storage).saturating_mul(MIB)
+    }
+
+    /// Milliseconds of processor time used for models so far.
+    pub fn busy_ms(&self) -> f64 {
+        lock(&self.state).busy_ms
+    }
+
+    /// Processors that may be kept busy, on average: the cap is a share of all of them.
+    fn rate(&self, limits: ResourceLimits) -> f64 {
+        f64::from(limits.cpu.clamp(1, 100)) / 100.0 * self.platform.processors.max(1) as f64
+    }
+
+    fn most_credit(&self, limits: ResourceLimits) -> f64 {
+        MOST_CREDIT_MS * self.rate(limits)
+    }
+
+    /// Adds what was earned since the last look. Only the monotonic clock is asked, so the wall clock may jump.
+    fn fill(&self, state: &mut State) {
+        let now = self.platform.clock.monotonic_ms();
+        let elapsed = (now - state.filled_at_ms).clamp(0.0, LONGEST_STRETCH_MS);
+        state.filled_at_ms = now;
+        state.balance_ms += elapsed * self.rate(state.limits);
+    }
+
+    /// Starts to count.
+    pub(crate) fn begin(&self) -> Busy {
+        let mut state = lock(&self.state);
+        self.fill(&mut state);
+        // While idle, credit is limited; what is earned during the coming step is not, or long steps would be
+        // paid twice.
+        state.balance_ms = state.balance_ms.min(self.most_credit(state.limits));
+        Busy {
+            since_ms: state.filled_at_ms,
+            since_cpu_ms: self.platform.clock.cpu_ms(),
+        }
+    }
+
+    /// Pays for what was computed since `begin`.
+    ///
+    /// Where the host cannot tell processor time, every thread counts as busy for the whole stretch.
+    pub(crate) fn end(&self, busy: &Busy) {
+        let cpu = self.platform.clock.cpu_ms();
+        let mut state = lock(&self.state);
+        self.fill(&mut state);
+        let used = match (busy.since_cpu_ms, cpu) {
+            (Some(before), Some(after)) => {
+                // Two stretches that overlap are paid for once.
+                let used = after - before.max(state.paid_cpu_ms);
+                state.paid_cpu_ms = state.paid_cpu_ms.max(after);
+                used.max(0.0)
+            }
+            _ => {
+                let wall = (state.filled_at_ms - busy.since_ms).clamp(0.0, LONGEST_STRETCH_MS);
+                wall * self.platform.parallel.width().max(1) as f64
+            }
+        };
+        state.busy_ms += used;
+        state.balance_ms -= used;
+    }
+
+    /// Waits until the cap allows more work; lets other tasks run in any case.
+    pub(crate) async fn wait(&self, stop: &Stop) -> Result<(), NodeError> {
+        loop {
+            let pause = {
+                let mut state = lock(&self.state);
+                self.fill(&mut state);
+                let rate = self.rate(state.limits);
+                if rate >= self.platform.processors.max(1) as f64 {
+                    // At 100 % there is nothing to hold back, and no debt for a cap that is lowered later.
+                    state.balance_ms = state.balance_ms.max(0.0);
+                }
+                (-state.balance_ms / rate).clamp(0.0, LONGEST_SLEEP_MS)
+            };
+            let sleep = self.platform.clock.sleep(Duration::from_secs_f64(pause / 1000.0));
+            stop.race(sleep).await?;
+            if pause == 0.0 {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// The smaller cap of each pair.
+pub(crate) fn lower(a: ResourceLimits, b: ResourceLimits) -> ResourceLimits {
+    ResourceLimits {
+        cpu: a.cpu.min(b.cpu),
+        memory: a.memory.min(b.memory),
+        storage: a.storage.min(b.storage),
+    }
+}
+
+/// A manager that is shared.
+pub(crate) type SharedResources = Arc<ResourceManager>;
