@@ -2,8 +2,8 @@
 
 /** The only files of the core that may ask what they are compiled for. */
 const mayAskForTarget = ["sdk-core/platform/src/send.rs"];
-/** The engine's SIMD kernels are one file per instruction set. */
-const kernels = /^sdk-core\/engine\/src\/kernels\//;
+/** Where the engine chooses between instruction sets. */
+const kernels = /^sdk-core\/engine\/src\/backend\/cpu\/(isa|mod)\.rs$/;
 
 export function targetProblems(path, text) {
   if (!path.startsWith("sdk-core/") || !path.endsWith(".rs")) return [];

@@ -8,14 +8,14 @@ export const folders = {
   protocol: [],
   host: ["protocol"],
   device: ["protocol"],
-  locales: [],
   // What runs without a window.
   worker: ["protocol", "host"],
   "service-worker": ["protocol", "host", "worker"],
-  // What is drawn; they know the frame's contracts and nothing else of it.
-  ui: ["protocol", "locales"],
-  consent: ["protocol", "locales", "ui", "frame/contracts"],
-  assistant: ["protocol", "locales", "ui", "frame/contracts"],
+  i18n: ["protocol"],
+  // What is drawn; the parts know the frame's contracts and nothing else of it.
+  ui: ["protocol", "i18n"],
+  consent: ["protocol", "i18n", "ui", "frame/contracts"],
+  assistant: ["protocol", "i18n", "ui", "frame/contracts"],
   frame: ["protocol", "host", "device", "ui"],
   public: ["protocol", "host"],
   "script-tag": ["protocol", "host", "public"],
