@@ -1,0 +1,98 @@
+/**
+ * Builds the wasm, twice where threads can be had:
+ *
+ *   pkg/simd/     one thread; every browser
+ *   pkg/threads/  shared memory; cross-origin isolated pages
+ *
+ * and writes the TypeScript of both (they are equal) to js/src/protocol/generated. Run as a program:
+ * `node sdk-wasm/build.mjs [--no-threads]`.
+ */
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const here = dirname(fileURLToPath(import.meta.url));
+const root = dirname(here);
+const target = process.env.CARGO_TARGET_DIR ?? join(root, "target");
+const triple = "wasm32-unknown-unknown";
+
+/** Largest memory that a build with threads may grow to. Shared memory is reserved at once, so not 4 GiB. */
+const mostSharedMemory = 2 << 30 >>> 0;
+
+const builds = {
+  simd: { targetDir: target, flags: [], env: {}, cargo: [] },
+  threads: {
+    // Another folder: the standard library is compiled anew, and must not evict the other build's.
+    targetDir: join(target, "threads"),
+    flags: [
+      "-Ctarget-feature=+atomics,+bulk-memory,+mutable-globals",
+      ...["--shared-memory", "--import-memory", `--max-memory=${mostSharedMemory}`].map((arg) => `-Clink-arg=${arg}`),
+      // wasm-bindgen sets up each thread's stack and thread-local storage through these.
+      ...["__wasm_init_tls", "__tls_size", "__tls_align", "__tls_base", "__heap_base"].map(
+        (name) => `-Clink-arg=--export=${name}`,
+      ),
+    ],
+    // The prebuilt standard library knows no threads on this target. Building it is an unstable option of
+    // cargo, and this is how a pinned stable toolchain is told to allow it.
+    env: { RUSTC_BOOTSTRAP: "1" },
+    cargo: ["-Zbuild-std=std,panic_abort"],
+  },
+};
+
+function run(command, args, env = {}) {
+  const done = spawnSync(command, args, { cwd: root, stdio: "inherit", env: { ...process.env, ...env } });
+  if (done.error) throw new Error(`${command} cannot be started: ${done.error.message}`);
+  if (done.status !== 0) throw new Error(`${command} ${args.join(" ")} failed with exit code ${done.status}`);
+}
+
+/** Flags of .cargo/config.toml, which RUSTFLAGS replaces instead of adding to. */
+function configuredFlags() {
+  const config = readFileSync(join(root, ".cargo/config.toml"), "utf8");
+  const list = config.slice(config.indexOf(`[target.${triple}]`)).match(/rustflags\s*=\s*(\[[^\]]*\])/)?.[1];
+  if (!list) throw new Error(`.cargo/config.toml has no rustflags for ${triple}`);
+  return JSON.parse(list);
+}
+
+/** Whether the standard library's source is here, which the build with threads needs. */
+export function canBuildThreads() {
+  const sysroot = spawnSync("rustc", ["--print", "sysroot"], { encoding: "utf8" }).stdout?.trim();
+  return Boolean(sysroot) && existsSync(join(sysroot, "lib/rustlib/src/rust/library/std/Cargo.toml"));
+}
+
+export function buildWasm(name, { features = [], out = join(here, "pkg", name) } = {}) {
+  const { targetDir, flags, env, cargo } = builds[name];
+  // No path of this machine in the file: the same source gives the same bytes anywhere.
+  const home = process.env.CARGO_HOME ?? join(process.env.HOME ?? "", ".cargo");
+  const remap = [`--remap-path-prefix=${root}=.`, `--remap-path-prefix=${home}=cargo`];
+  run(
+    "cargo",
+    ["build", "--locked", "-p", "kwaainet-sdk-wasm", "--lib", "--profile", "wasm", "--target", triple]
+      .concat(cargo, ["--target-dir", targetDir], features.length ? ["--features", features.join()] : []),
+    { ...env, CARGO_ENCODED_RUSTFLAGS: [...configuredFlags(), ...flags, ...remap].join("\x1f") },
+  );
+  rmSync(out, { recursive: true, force: true });
+  mkdirSync(out, { recursive: true });
+  const built = join(targetDir, triple, "wasm/kwaainet_sdk_wasm.wasm");
+  run("cargo", ["run", "--locked", "--quiet", "-p", "kwaainet-bindgen", "--", built, out]);
+  return out;
+}
+
+/** The golden TypeScript: what the page's side is checked against. */
+export function writeTypes(out = join(here, "pkg/simd")) {
+  const types = readFileSync(join(out, "kwaainet.d.ts"), "utf8");
+  const golden = join(root, "js/src/protocol/generated/kwaainet.d.ts");
+  mkdirSync(dirname(golden), { recursive: true });
+  const before = existsSync(golden) ? readFileSync(golden, "utf8") : "";
+  if (before !== types) writeFileSync(golden, types);
+  return { golden, changed: before !== "" && before !== types };
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const threads = !process.argv.includes("--no-threads") && canBuildThreads();
+  for (const name of threads ? ["simd", "threads"] : ["simd"]) {
+    const wasm = join(buildWasm(name), "kwaainet_bg.wasm");
+    console.log(`${name}: ${statSync(wasm).size} bytes`);
+  }
+  writeTypes();
+}

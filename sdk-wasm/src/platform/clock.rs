@@ -1,0 +1,93 @@
+//! Time, from `performance.now()`, `Date.now()` and the worker's timers.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures::channel::oneshot;
+use kwaainet_platform::{BoxFuture, Clock, boxed};
+use wasm_bindgen::prelude::*;
+use web_sys::{MessageChannel, MessagePort};
+
+#[wasm_bindgen]
+extern "C" {
+    #[wasm_bindgen(js_namespace = performance, js_name = now)]
+    fn performance_now() -> f64;
+    #[wasm_bindgen(js_name = setTimeout)]
+    fn set_timeout(callback: JsValue, ms: f64) -> JsValue;
+}
+
+type Waiting = Rc<RefCell<VecDeque<oneshot::Sender<()>>>>;
+
+/// A browser's clocks. Works in windows, dedicated workers and service workers.
+pub(crate) struct BrowserClock {
+    waiting: Waiting,
+    /// Turns of the event loop are asked for here and granted at the other end.
+    ask: MessagePort,
+    grant: MessagePort,
+    _on_grant: Closure<dyn FnMut()>,
+}
+
+impl BrowserClock {
+    pub(crate) fn new() -> Result<Self, JsValue> {
+        let channel = MessageChannel::new()?;
+        let (ask, grant) = (channel.port1(), channel.port2());
+        let waiting = Waiting::default();
+        let on_grant = {
+            let waiting = Rc::clone(&waiting);
+            Closure::new(move || {
+                if let Some(turn) = waiting.borrow_mut().pop_front() {
+                    // Whoever was waiting may have been cancelled.
+                    let _gone = turn.send(());
+                }
+            })
+        };
+        grant.set_onmessage(Some(on_grant.as_ref().unchecked_ref()));
+        Ok(Self {
+            waiting,
+            ask,
+            grant,
+            _on_grant: on_grant,
+        })
+    }
+}
+
+impl Drop for BrowserClock {
+    fn drop(&mut self) {
+        self.grant.set_onmessage(None);
+        self.ask.close();
+    }
+}
+
+impl Clock for BrowserClock {
+    fn monotonic_ms(&self) -> f64 {
+        performance_now()
+    }
+
+    fn unix_ms(&self) -> u64 {
+        js_sys::Date::now() as u64
+    }
+
+    /// A zero duration goes through a MessageChannel: timers are clamped to 4 ms from the fifth nested one
+    /// on (HTML, 8.7 Timers), which would cost more than many a token. Messages of the page are in the same
+    /// queue, so a cancel that was sent before the turn is seen in it.
+    fn sleep(&self, duration: Duration) -> BoxFuture<'_, ()> {
+        let (send, receive) = oneshot::channel();
+        if duration.is_zero() {
+            self.waiting.borrow_mut().push_back(send);
+            if self.ask.post_message(&JsValue::NULL).is_err() {
+                // A closed channel cannot grant a turn; going on is better than waiting for ever.
+                self.waiting.borrow_mut().pop_back();
+            }
+        } else {
+            let wake = Closure::once_into_js(move || {
+                let _gone = send.send(());
+            });
+            set_timeout(wake, duration.as_secs_f64() * 1000.0);
+        }
+        boxed(async move {
+            let _granted = receive.await;
+        })
+    }
+}

@@ -1,0 +1,11 @@
+//! What a browser lends the core. Each file implements the trait of the same file in `sdk-core/platform`.
+
+#[cfg(target_family = "wasm")]
+pub(crate) mod blob_store;
+#[cfg(target_family = "wasm")]
+pub(crate) mod clock;
+#[cfg(target_family = "wasm")]
+pub(crate) mod http;
+pub(crate) mod parallel;
+#[cfg(target_family = "wasm")]
+pub(crate) mod random;
