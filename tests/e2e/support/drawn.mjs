@@ -1,0 +1,94 @@
+/**
+ * What our frame draws lies in closed shadow roots on another origin, so tests meet it as a person with a screen
+ * reader does: by role and name in the accessibility tree, and by real clicks at its place on the screen.
+ */
+import { setTimeout as sleep } from "node:timers/promises";
+
+/** Our frame on a site's page, once it is there. */
+export async function ourFrame(page, cdn, { timeout = 10_000 } = {}) {
+  const until = Date.now() + timeout;
+  for (;;) {
+    const frame = page.frames().find((candidate) => candidate.url().startsWith(`${cdn}/`));
+    if (frame) return frame;
+    if (Date.now() > until) throw new Error(`no frame of ${cdn} on ${page.url()}`);
+    await sleep(50);
+  }
+}
+
+/** The accessibility tree of our frame as a flat list: `{role, name, value, node, ...properties}`. */
+export async function tree(page, frame) {
+  const session = await sessionOf(page, frame);
+  const { nodes } = await session.send("Accessibility.getFullAXTree");
+  return nodes
+    .filter((node) => !node.ignored)
+    .map((node) => ({
+      role: node.role?.value,
+      name: node.name?.value ?? "",
+      value: node.value?.value,
+      description: node.description?.value,
+      node: node.backendDOMNodeId,
+      ...Object.fromEntries((node.properties ?? []).map(({ name, value }) => [name, value.value])),
+    }));
+}
+
+/** Every word that can be read in the frame. */
+export async function textOf(page, frame) {
+  const nodes = await tree(page, frame);
+  return nodes
+    .filter(({ role }) => role === "StaticText")
+    .map(({ name }) => name)
+    .join(" ");
+}
+
+/** Waits for something with this role and a name that matches. */
+export async function find(page, frame, role, name, { timeout = 10_000 } = {}) {
+  const until = Date.now() + timeout;
+  for (;;) {
+    const nodes = await tree(page, frame).catch(() => []);
+    const found = nodes.find(
+      (node) => node.role === role && (typeof name === "string" ? node.name === name : name.test(node.name)),
+    );
+    if (found) return found;
+    if (Date.now() > until) {
+      const there = nodes
+        .filter((node) => node.name)
+        .map((node) => `${node.role} ${JSON.stringify(node.name)}`);
+      throw new Error(`no ${role} ${name} in our frame; there are:\n  ${there.join("\n  ")}`);
+    }
+    await sleep(100);
+  }
+}
+
+/** The middle of a node, in the coordinates of the page. */
+export async function placeOf(page, frame, node) {
+  const session = await sessionOf(page, frame);
+  await session.send("DOM.scrollIntoViewIfNeeded", { backendNodeId: node.node }).catch(() => {});
+  const { model } = await session.send("DOM.getBoxModel", { backendNodeId: node.node });
+  const [left, top, , , right, bottom] = model.border;
+  const outer =
+    frame === page.mainFrame() ? { x: 0, y: 0 } : await (await frame.frameElement()).boundingBox();
+  return { x: outer.x + (left + right) / 2, y: outer.y + (top + bottom) / 2 };
+}
+
+/** A real click: it goes through the browser's input, so `isTrusted` is true. */
+export async function click(page, frame, role, name, options) {
+  const node = await find(page, frame, role, name, options);
+  const { x, y } = await placeOf(page, frame, node);
+  await page.mouse.move(x - 3, y - 3);
+  await page.mouse.click(x, y);
+}
+
+const sessions = new WeakMap();
+
+/** A frame of another site has a CDP session of its own; a frame of the page's own site shares the page's. */
+async function sessionOf(page, frame) {
+  const known = sessions.get(frame);
+  if (known) return known;
+  const session = await page
+    .context()
+    .newCDPSession(frame)
+    .catch(() => page.context().newCDPSession(page));
+  sessions.set(frame, session);
+  frame.page().once("close", () => sessions.delete(frame));
+  return session;
+}
