@@ -11,14 +11,18 @@
 //! assert!(matches!(error, GgufError::WrongMagic { .. }));
 //! ```
 
+mod backend;
 mod error;
+mod executor;
 pub mod gguf;
 mod model;
 mod sampler;
+mod session;
 mod text;
 pub mod tokenizer;
 
 pub use error::EngineError;
-pub use model::{ModelInfo, check_runnable};
+pub use model::{LoadOptions, LoadedModel, MemoryPlan, ModelInfo, Progress, check_runnable};
 pub use sampler::{OptionsError, Sampler, SamplerOptions};
+pub use session::Session;
 pub use text::TextStream;

@@ -2,6 +2,10 @@
 
 mod config;
 mod info;
+mod load;
 mod tensors;
 
+pub(crate) use config::{Activation, Config, RopeKind};
 pub use info::{ModelInfo, check_runnable};
+pub use load::{LoadOptions, LoadedModel, MemoryPlan, Progress};
+pub(crate) use tensors::{Part, Role, TensorMap, Use};

@@ -1,0 +1,319 @@
+//! Attention over a KV cache that lies in the panels of the matrix kernels, as f16.
+//!
+//! Keys are panels of 16 positions, values panels of 16 elements of a head. So both products of attention are the
+//! product that float weights have, and no sum runs across lanes.
+
+#![expect(
+    unsafe_code,
+    clippy::indexing_slicing,
+    reason = "kernel: lengths are checked on entry, and indices follow from them"
+)]
+
+use kwaainet_platform::Parallel;
+
+use super::activations::next_tile;
+use super::half::f32_to_f16;
+use super::isa::{Isa, for_each_isa};
+use super::matmul::{F16, Shared, float_tile, with_tile};
+use super::ops::softmax;
+use super::simd::{PANEL, Simd};
+
+/// The shape of attention in one layer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Heads {
+    pub(crate) queries: usize,
+    pub(crate) kv: usize,
+    pub(crate) len: usize,
+    pub(crate) scale: f32,
+    /// Tokens that a query sees, itself included.
+    pub(crate) window: Option<usize>,
+}
+
+/// Keys and values of one layer.
+#[derive(Debug)]
+pub(crate) struct KvCache {
+    /// `[kv head][position / 16][element][position % 16]`.
+    keys: Vec<u16>,
+    /// `[kv head][element / 16][position][element % 16]`.
+    values: Vec<u16>,
+    /// A multiple of 16.
+    capacity: usize,
+    kv_heads: usize,
+    head_len: usize,
+}
+
+/// Numbers in the cache of a layer: keys and values.
+const fn sizes(positions: usize, kv_heads: usize, head_len: usize) -> (usize, usize) {
+    let positions = positions.next_multiple_of(PANEL);
+    (
+        kv_heads * positions * head_len,
+        kv_heads * positions * head_len.next_multiple_of(PANEL),
+    )
+}
+
+impl KvCache {
+    /// Bytes of a layer's cache.
+    pub(crate) const fn bytes(positions: usize, kv_heads: usize, head_len: usize) -> u64 {
+        let (keys, values) = sizes(positions, kv_heads, head_len);
+        2 * (keys as u64 + values as u64)
+    }
+
+    /// An empty cache; `None` if there is no memory for it.
+    pub(crate) fn new(positions: usize, kv_heads: usize, head_len: usize) -> Option<Self> {
+        let (keys, values) = sizes(positions, kv_heads, head_len);
+        let zeros = |len: usize| {
+            let mut buffer = Vec::new();
+            buffer.try_reserve_exact(len).ok()?;
+            buffer.resize(len, 0);
+            Some(buffer)
+        };
+        Some(Self {
+            keys: zeros(keys)?,
+            values: zeros(values)?,
+            capacity: positions.next_multiple_of(PANEL),
+            kv_heads,
+            head_len,
+        })
+    }
+
+    /// Forgets everything.
+    pub(crate) fn clear(&mut self) {
+        self.keys.fill(0);
+        self.values.fill(0);
+    }
+
+    /// Stores keys and values of consecutive positions.
+    pub(crate) fn store(&mut self, first: usize, keys: &[f32], values: &[f32]) {
+        let (len, capacity) = (self.head_len, self.capacity);
+        let value_panels = len.div_ceil(PANEL);
+        let token_len = self.kv_heads * len;
+        for (token, (keys, values)) in keys
+            .chunks_exact(token_len)
+            .zip(values.chunks_exact(token_len))
+            .enumerate()
+        {
+            let position = first + token;
+            for head in 0..self.kv_heads {
+                let at = (head * capacity + position / PANEL * PANEL) * len + position % PANEL;
+                let to = self.keys[at..].iter_mut().step_by(PANEL);
+                for (to, key) in to.zip(&keys[head * len..][..len]) {
+                    *to = f32_to_f16(*key);
+                }
+                for (panel, values) in values[head * len..][..len].chunks(PANEL).enumerate() {
+                    let at = ((head * value_panels + panel) * capacity + position) * PANEL;
+                    for (to, value) in self.values[at..].iter_mut().zip(values) {
+                        *to = f32_to_f16(*value);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Queries that are computed together at most.
+const LARGEST_TILE: usize = 8;
+/// Pieces of work per thread.
+const PIECES: usize = 4;
+
+/// Scratch of attention: one part for each piece that runs at the same time.
+#[derive(Debug)]
+pub(crate) struct AttentionScratch {
+    buffer: Vec<f32>,
+    pieces: usize,
+    part: usize,
+    context: usize,
+}
+
+/// Numbers in a part: queries, scores, their transpose, results.
+const fn part_len(context: usize, head_len: usize) -> usize {
+    let context = context.next_multiple_of(PANEL);
+    LARGEST_TILE * (2 * head_len.next_multiple_of(PANEL) + 2 * context)
+}
+
+const fn piece_count(width: usize) -> usize {
+    if width > 1 { width * PIECES } else { 1 }
+}
+
+impl AttentionScratch {
+    /// Bytes for a context of that length.
+    pub(crate) const fn bytes(context: usize, head_len: usize, width: usize) -> u64 {
+        4 * (part_len(context, head_len) * piece_count(width)) as u64
+    }
+
+    pub(crate) fn new(context: usize, head_len: usize, width: usize) -> Option<Self> {
+        let (part, pieces) = (part_len(context, head_len), piece_count(width));
+        let mut buffer = Vec::new();
+        buffer.try_reserve_exact(part * pieces).ok()?;
+        buffer.resize(part * pieces, 0.0);
+        Some(Self {
+            buffer,
+            pieces,
+            part,
+            context,
+        })
+    }
+}
+
+/// One call of attention: the queries of consecutive positions.
+#[derive(Clone, Copy)]
+struct Call<'a> {
+    heads: Heads,
+    cache: &'a KvCache,
+    /// `[token][head][element]`.
+    queries: &'a [f32],
+    /// Position of the first token.
+    first: usize,
+    tokens: usize,
+}
+
+/// `out[token][head] = sum over positions of softmax(q . k * scale) v` (Vaswani et al. 2017), for consecutive positions
+/// whose keys and values are in the cache.
+#[expect(clippy::too_many_arguments, reason = "an operation has operands")]
+pub(crate) fn attend(
+    isa: Isa,
+    parallel: &dyn Parallel,
+    heads: Heads,
+    cache: &KvCache,
+    first: usize,
+    queries: &[f32],
+    scratch: &mut AttentionScratch,
+    out: &mut [f32],
+) {
+    let token_len = heads.queries * heads.len;
+    let tokens = queries.len() / token_len.max(1);
+    assert!(queries.len() == tokens * token_len && out.len() >= queries.len(), "whole tokens");
+    assert!(first + tokens <= cache.capacity && first + tokens <= scratch.context, "within the context");
+    assert!(heads.kv == cache.kv_heads && heads.len == cache.head_len, "the cache of this model");
+    assert!(heads.queries.is_multiple_of(heads.kv), "queries share keys evenly");
+    let call = Call {
+        heads,
+        cache,
+        queries,
+        first,
+        tokens,
+    };
+    // A piece is a run of the queries of one KV head.
+    let per_head = heads.queries / heads.kv * tokens;
+    let total = per_head * heads.kv;
+    let small = total * (first + tokens) * heads.len < 1 << 16;
+    let pieces = if small { 1 } else { scratch.pieces.min(total) };
+    let (out, buffer, part) = (Shared(out.as_mut_ptr()), Shared(scratch.buffer.as_mut_ptr()), scratch.part);
+    let run = |piece: usize| {
+        let (from, to) = (total * piece / pieces, total * (piece + 1) / pieces);
+        // SAFETY: sizes were checked above; pieces have disjoint queries, results and scratch.
+        unsafe { queries_of(isa, call, from, to, out, Shared(buffer.get().add(piece * part))) }
+    };
+    if pieces == 1 {
+        run(0);
+    } else {
+        parallel.run(pieces, &run);
+    }
+}
+
+for_each_isa! {
+    unsafe fn queries_of(
+        call: Call<'_>,
+        from: usize,
+        to: usize,
+        out: Shared<f32>,
+        scratch: Shared<f32>,
+    ) = queries_body
+}
+
+#[inline(always)]
+unsafe fn queries_body<S: Simd>(
+    call: Call<'_>,
+    from: usize,
+    to: usize,
+    out: Shared<f32>,
+    scratch: Shared<f32>,
+) {
+    let per_head = call.heads.queries / call.heads.kv * call.tokens;
+    let mut at = from;
+    while at < to {
+        let head = at / per_head;
+        let end = to.min((head + 1) * per_head);
+        let tile = next_tile(end - at, S::TILE);
+        // SAFETY: the caller's promise.
+        unsafe {
+            with_tile!(tile, attend_tile::<S>(call, head, at % per_head, out, scratch));
+        }
+        at += tile;
+    }
+}
+
+/// Queries `at` to `at + T` of a KV head, counted token by token.
+#[inline(always)]
+unsafe fn attend_tile<S: Simd, const T: usize>(
+    call: Call<'_>,
+    kv_head: usize,
+    at: usize,
+    out: Shared<f32>,
+    scratch: Shared<f32>,
+) {
+    let Heads { len, scale, window, .. } = call.heads;
+    let cache = call.cache;
+    let share = call.heads.queries / call.heads.kv;
+    let token_of = |query: usize| (at + query) / share;
+    let offset_of = |query: usize| {
+        token_of(query) * call.heads.queries * len + (kv_head * share + (at + query) % share) * len
+    };
+    let first_seen = |query: usize| {
+        let position = call.first + token_of(query);
+        window.map_or(0, |window| (position + 1).saturating_sub(window))
+    };
+    // All queries of the tile work on the same positions, in whole panels; what a query must not see weighs 0.
+    let start = first_seen(0) / PANEL * PANEL;
+    let seen = (call.first + token_of(T - 1) + 1).next_multiple_of(PANEL) - start;
+    let padded_len = len.next_multiple_of(PANEL);
+    // SAFETY: `part_len` made room for 8 queries, results, and scores and their transpose over the whole context.
+    let (queries, results, scores, weights) = unsafe {
+        let queries = std::slice::from_raw_parts_mut(scratch.get(), T * len);
+        let results = std::slice::from_raw_parts_mut(scratch.get().add(T * padded_len), T * padded_len);
+        let scores = scratch.get().add(2 * T * padded_len);
+        let weights = std::slice::from_raw_parts_mut(scores.add(T * seen), T * seen);
+        (queries, results, std::slice::from_raw_parts_mut(scores, T * seen), weights)
+    };
+    for query in 0..T {
+        let from = &call.queries[offset_of(query)..][..len];
+        for (element, value) in from.iter().enumerate() {
+            queries[element * T + query] = *value;
+        }
+    }
+    let keys = &cache.keys[(kv_head * cache.capacity + start) * len..][..seen * len];
+    for panel in 0..seen / PANEL {
+        // SAFETY: a panel has 16 x len keys; scores have `seen` places per query.
+        unsafe {
+            let keys = keys.as_ptr().add(panel * PANEL * len).cast();
+            let to = scores.as_mut_ptr().add(panel * PANEL);
+            float_tile::<S, F16, T>(keys, len, queries.as_ptr(), to, seen, PANEL);
+        }
+    }
+    let mut inverse_sums = [0.0; T];
+    for query in 0..T {
+        let last = call.first + token_of(query) + 1 - start;
+        let scores = &mut scores[query * seen..][..seen];
+        let valid = first_seen(query) - start..last;
+        inverse_sums[query] = softmax(scores, valid, scale);
+        for (position, weight) in scores.iter().enumerate() {
+            weights[position * T + query] = *weight;
+        }
+    }
+    let panels = padded_len / PANEL;
+    for panel in 0..panels {
+        let at = ((kv_head * panels + panel) * cache.capacity + start) * PANEL;
+        let values = &cache.values[at..][..seen * PANEL];
+        // SAFETY: `seen` positions of 16 values; results have `padded_len` places per query.
+        unsafe {
+            let to = results.as_mut_ptr().add(panel * PANEL);
+            float_tile::<S, F16, T>(values.as_ptr().cast(), seen, weights.as_ptr(), to, padded_len, PANEL);
+        }
+    }
+    for query in 0..T {
+        // SAFETY: this query's place in the output is nobody else's.
+        let to = unsafe { std::slice::from_raw_parts_mut(out.get().add(offset_of(query)), len) };
+        for (to, from) in to.iter_mut().zip(&results[query * padded_len..][..len]) {
+            *to = from * inverse_sums[query];
+        }
+    }
+}

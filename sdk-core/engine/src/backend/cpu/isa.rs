@@ -1,0 +1,109 @@
+//! Which instructions this machine has, and the one place where a kernel is compiled for each set of them.
+
+/// An instruction set that the kernels are compiled for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Isa {
+    /// Whatever the target has by default.
+    Portable,
+    /// AVX2, FMA, F16C.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// AVX-512 with VNNI.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    /// WebAssembly SIMD.
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    Simd128,
+}
+
+impl Isa {
+    /// The best set of this machine.
+    pub(crate) fn detect() -> Self {
+        Self::available().pop().unwrap_or(Self::Portable)
+    }
+
+    /// Every set that this machine can run, best last; tests compare them.
+    pub(crate) fn available() -> Vec<Self> {
+        #[cfg_attr(
+            not(any(target_arch = "x86_64", target_arch = "wasm32")),
+            expect(unused_mut, reason = "only these two have more than the portable set")
+        )]
+        let mut sets = vec![Self::Portable];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
+                && is_x86_feature_detected!("f16c")
+            {
+                sets.push(Self::Avx2);
+                if is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vnni")
+                {
+                    sets.push(Self::Avx512);
+                }
+            }
+        }
+        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+        sets.push(Self::Simd128);
+        sets
+    }
+
+    /// Its name, for reports.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => "avx512-vnni",
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            Self::Simd128 => "simd128",
+        }
+    }
+}
+
+/// Defines a function that runs `body::<S>` compiled for the given [`Isa`].
+///
+/// `body` must be `#[inline(always)]`, so that its vector operations end up in a function that has the instructions.
+macro_rules! for_each_isa {
+    ($(#[$meta:meta])* $vis:vis unsafe fn $name:ident($($arg:ident: $type:ty),* $(,)?) = $body:ident) => {
+        $(#[$meta])*
+        #[expect(clippy::too_many_arguments, clippy::allow_attributes, reason = "a kernel takes what it takes")]
+        #[allow(unfulfilled_lint_expectations, reason = "some kernels take few")]
+        $vis unsafe fn $name(isa: $crate::backend::cpu::isa::Isa, $($arg: $type),*) {
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+            unsafe fn avx512($($arg: $type),*) {
+                // SAFETY: the features are those of `Avx512`; the rest is the caller's promise.
+                unsafe { $body::<$crate::backend::cpu::x86::Avx512>($($arg),*) }
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma,f16c")]
+            unsafe fn avx2($($arg: $type),*) {
+                // SAFETY: the features are those of `Avx2`; the rest is the caller's promise.
+                unsafe { $body::<$crate::backend::cpu::x86::Avx2>($($arg),*) }
+            }
+            match isa {
+                // SAFETY: `Isa::detect` found the features; the rest is the caller's promise.
+                #[cfg(target_arch = "x86_64")]
+                $crate::backend::cpu::isa::Isa::Avx512 => unsafe { avx512($($arg),*) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                $crate::backend::cpu::isa::Isa::Avx2 => unsafe { avx2($($arg),*) },
+                // SAFETY: the whole build has the feature.
+                #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+                $crate::backend::cpu::isa::Isa::Simd128 => unsafe {
+                    $body::<$crate::backend::cpu::wasm::Simd128>($($arg),*)
+                },
+                // SAFETY: needs nothing; the rest is the caller's promise.
+                $crate::backend::cpu::isa::Isa::Portable => unsafe {
+                    $body::<$crate::backend::cpu::simd::Portable>($($arg),*)
+                },
+            }
+        }
+    };
+}
+pub(super) use for_each_isa;

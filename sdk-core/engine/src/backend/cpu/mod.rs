@@ -1,0 +1,391 @@
+//! The processor: kernels in the instruction set of the machine, on as many threads as the host lends.
+
+mod activations;
+mod attention;
+mod blocks;
+mod half;
+mod isa;
+mod layout;
+mod matmul;
+mod ops;
+mod packed;
+mod simd;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod wasm;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+use std::sync::Arc;
+
+use kwaainet_platform::Parallel;
+
+use self::activations::{Activations, Rounding};
+use self::attention::{AttentionScratch, Heads, KvCache, attend};
+use self::isa::Isa;
+use self::matmul::{Product, multiply};
+use self::ops::Rotation;
+use self::packed::{PackedMatrix, packed_bytes};
+use super::{Backend, Linear, Shape, Slot};
+use crate::error::EngineError;
+use crate::gguf::DType;
+use crate::model::Activation;
+
+pub(crate) use self::half::{bf16_to_f32, f16_to_f32};
+
+/// The backend of every device.
+pub(crate) struct Cpu {
+    isa: Isa,
+    parallel: Arc<dyn Parallel>,
+}
+
+impl std::fmt::Debug for Cpu {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cpu").field("isa", &self.isa).finish_non_exhaustive()
+    }
+}
+
+impl Cpu {
+    /// The best instruction set of this machine, on these processors.
+    pub(crate) fn new(parallel: Arc<dyn Parallel>) -> Self {
+        Self {
+            isa: Isa::detect(),
+            parallel,
+        }
+    }
+
+    /// A given instruction set, so that tests can compare them.
+    #[cfg(test)]
+    pub(crate) fn with_isa(isa: Isa, parallel: Arc<dyn Parallel>) -> Self {
+        Self { isa, parallel }
+    }
+}
+
+/// Buffers and KV cache of one session.
+#[derive(Debug)]
+pub(crate) struct Workspace {
+    shape: Shape,
+    first: usize,
+    tokens: usize,
+    slots: [Vec<f32>; Slot::COUNT],
+    rotations: [Rotation; 2],
+    activations: Vec<(Rounding, Activations)>,
+    cache: Vec<KvCache>,
+    attention: AttentionScratch,
+}
+
+impl Workspace {
+    fn slot(&self, slot: Slot) -> &[f32] {
+        let len = self.tokens.saturating_mul(self.shape.len(slot));
+        self.slots
+            .get(slot as usize)
+            .and_then(|buffer| buffer.get(..len))
+            .unwrap_or_default()
+    }
+
+    fn slot_mut(&mut self, slot: Slot) -> &mut [f32] {
+        let len = self.tokens.saturating_mul(self.shape.len(slot));
+        self.slots
+            .get_mut(slot as usize)
+            .and_then(|buffer| buffer.get_mut(..len))
+            .unwrap_or_default()
+    }
+
+    /// Takes a buffer out, so that others can be borrowed; put it back.
+    fn take(&mut self, slot: Slot) -> Vec<f32> {
+        self.slots.get_mut(slot as usize).map(std::mem::take).unwrap_or_default()
+    }
+
+    fn put_back(&mut self, slot: Slot, buffer: Vec<f32>) {
+        if let Some(place) = self.slots.get_mut(slot as usize) {
+            *place = buffer;
+        }
+    }
+}
+
+/// Rows of logits that are computed together when a text is scored.
+pub(crate) const LOGIT_ROWS: usize = 8;
+
+const SLOTS: [Slot; Slot::COUNT] = [
+    Slot::Hidden,
+    Slot::Normed,
+    Slot::Query,
+    Slot::Key,
+    Slot::Value,
+    Slot::Attended,
+    Slot::Projected,
+    Slot::Gate,
+    Slot::Up,
+    Slot::Logits,
+];
+
+/// Rows of a buffer.
+const fn rows(shape: &Shape, slot: Slot) -> usize {
+    match slot {
+        Slot::Logits => 1,
+        _ => shape.block,
+    }
+}
+
+fn roundings(shape: &Shape) -> Vec<Rounding> {
+    let mut roundings = Vec::new();
+    for dtype in &shape.dtypes {
+        let rounding = Rounding::of(*dtype);
+        if !roundings.contains(&rounding) {
+            roundings.push(rounding);
+        }
+    }
+    roundings
+}
+
+fn widest_input(shape: &Shape) -> usize {
+    shape.width.max(shape.feed_forward).max(shape.len(Slot::Attended))
+}
+
+impl Backend for Cpu {
+    type Matrix = PackedMatrix;
+    type Workspace = Workspace;
+
+    fn name(&self) -> String {
+        format!("cpu ({})", self.isa.name())
+    }
+
+    fn matrix_bytes(&self, dtype: DType, rows: usize, columns: usize) -> u64 {
+        packed_bytes(dtype, rows, columns)
+    }
+
+    fn matrix(&self, dtype: DType, rows: usize, columns: usize) -> Result<PackedMatrix, EngineError> {
+        PackedMatrix::new(dtype, rows, columns)
+    }
+
+    fn push_row(&self, matrix: &mut PackedMatrix, row: &[u8], name: &str) -> Result<(), EngineError> {
+        matrix.push_row(row, name)
+    }
+
+    fn workspace_bytes(&self, shape: &Shape) -> (u64, u64) {
+        let cache = KvCache::bytes(shape.context, shape.kv_heads, shape.head_len);
+        let slots: u64 = SLOTS
+            .into_iter()
+            .map(|slot| 4 * (rows(shape, slot) * shape.len(slot)) as u64)
+            .sum();
+        let activations: u64 = roundings(shape)
+            .into_iter()
+            .map(|rounding| Activations::bytes(rounding, shape.block, widest_input(shape)))
+            .sum();
+        let rotations = 2 * 2 * 4 * (shape.block * shape.head_len / 2) as u64;
+        let attention = AttentionScratch::bytes(shape.context, shape.head_len, self.parallel.width());
+        (
+            cache.saturating_mul(shape.layers as u64),
+            slots + activations + rotations + attention,
+        )
+    }
+
+    fn workspace(&self, shape: &Shape) -> Result<Workspace, EngineError> {
+        let (cache_bytes, scratch) = self.workspace_bytes(shape);
+        let no_memory = || EngineError::OutOfMemory {
+            needed: cache_bytes.saturating_add(scratch),
+            limit: usize::MAX as u64,
+        };
+        let mut cache = Vec::with_capacity(shape.layers);
+        for _ in 0..shape.layers {
+            let layer = KvCache::new(shape.context, shape.kv_heads, shape.head_len);
+            cache.push(layer.ok_or_else(no_memory)?);
+        }
+        let mut slots = [const { Vec::new() }; Slot::COUNT];
+        for (slot, buffer) in SLOTS.into_iter().zip(&mut slots) {
+            let len = rows(shape, slot) * shape.len(slot);
+            buffer.try_reserve_exact(len).map_err(|_| no_memory())?;
+            buffer.resize(len, 0.0);
+        }
+        let mut activations = Vec::new();
+        for rounding in roundings(shape) {
+            let mut of_rounding = Activations::default();
+            of_rounding.reserve(rounding, shape.block, widest_input(shape));
+            activations.push((rounding, of_rounding));
+        }
+        let attention = AttentionScratch::new(shape.context, shape.head_len, self.parallel.width());
+        Ok(Workspace {
+            shape: shape.clone(),
+            first: 0,
+            tokens: 0,
+            slots,
+            rotations: Default::default(),
+            activations,
+            cache,
+            attention: attention.ok_or_else(no_memory)?,
+        })
+    }
+
+    fn clear(&self, work: &mut Workspace) {
+        for cache in &mut work.cache {
+            cache.clear();
+        }
+        for slot in &mut work.slots {
+            slot.fill(0.0);
+        }
+    }
+
+    fn begin(&self, work: &mut Workspace, first: usize, tokens: usize, frequencies: &[Vec<f64>; 2]) {
+        work.first = first;
+        work.tokens = tokens;
+        for (rotation, frequencies) in work.rotations.iter_mut().zip(frequencies) {
+            rotation.prepare(frequencies, first, tokens);
+        }
+    }
+
+    fn embed(&self, work: &mut Workspace, table: &PackedMatrix, tokens: &[u32], factor: f32) {
+        let width = work.shape.width;
+        for (token, to) in tokens.iter().zip(work.slot_mut(Slot::Hidden).chunks_exact_mut(width)) {
+            table.row(*token as usize, factor, to);
+        }
+    }
+
+    fn norm(&self, work: &mut Workspace, from: Slot, weights: &[f32], eps: f32, to: Slot) {
+        if from == to {
+            return ops::rms_norm_in_place(self.isa, work.slot_mut(to), weights, eps);
+        }
+        let mut out = work.take(to);
+        ops::rms_norm(self.isa, work.slot(from), weights, eps, &mut out);
+        work.put_back(to, out);
+    }
+
+    fn norm_heads(&self, work: &mut Workspace, slot: Slot, weights: &[f32], eps: f32) {
+        ops::rms_norm_in_place(self.isa, work.slot_mut(slot), weights, eps);
+    }
+
+    fn multiply(&self, work: &mut Workspace, from: Slot, products: &[Linear<'_, PackedMatrix>]) {
+        let mut outputs: Vec<Vec<f32>> = products.iter().map(|product| work.take(product.to)).collect();
+        let mut activations = std::mem::take(&mut work.activations);
+        let columns = work.shape.len(from);
+        for (rounding, activations) in &mut activations {
+            let wanted = |product: &Linear<'_, PackedMatrix>| Rounding::of(product.weights.dtype()) == *rounding;
+            if products.iter().any(wanted) {
+                activations.round(self.isa, *rounding, work.slot(from), columns);
+            }
+        }
+        let mut list = Vec::with_capacity(products.len());
+        for (product, out) in products.iter().zip(&mut outputs) {
+            let rounding = Rounding::of(product.weights.dtype());
+            // INVARIANT: the workspace was made for the formats of this model.
+            if let Some((_, activations)) = activations.iter().find(|(of, _)| *of == rounding) {
+                list.push(Product {
+                    weights: product.weights,
+                    activations,
+                    out,
+                });
+            }
+        }
+        multiply(self.isa, &*self.parallel, &mut list);
+        work.activations = activations;
+        for (product, out) in products.iter().zip(outputs) {
+            work.put_back(product.to, out);
+            if let Some(bias) = product.bias {
+                ops::add_bias(work.slot_mut(product.to), bias);
+            }
+        }
+    }
+
+    fn rotate(&self, work: &mut Workspace, slot: Slot, kind: usize) {
+        let (head_len, rope) = (work.shape.head_len, work.shape.rope);
+        let heads = work.shape.len(slot) / head_len.max(1);
+        let mut buffer = work.take(slot);
+        if let Some(rotation) = work.rotations.get(kind) {
+            rotation.apply(rope, &mut buffer, head_len, heads);
+        }
+        work.put_back(slot, buffer);
+    }
+
+    fn store(&self, work: &mut Workspace, layer: usize) {
+        let (key, value) = (work.take(Slot::Key), work.take(Slot::Value));
+        let len = work.tokens.saturating_mul(work.shape.len(Slot::Key));
+        if let (Some(cache), Some(keys), Some(values)) =
+            (work.cache.get_mut(layer), key.get(..len), value.get(..len))
+        {
+            cache.store(work.first, keys, values);
+        }
+        work.put_back(Slot::Key, key);
+        work.put_back(Slot::Value, value);
+    }
+
+    fn attend(&self, work: &mut Workspace, layer: usize, window: Option<usize>) {
+        let heads = Heads {
+            queries: work.shape.heads,
+            kv: work.shape.kv_heads,
+            len: work.shape.head_len,
+            scale: work.shape.attention_scale,
+            window,
+        };
+        let mut out = work.take(Slot::Attended);
+        let query = work.take(Slot::Query);
+        let len = work.tokens.saturating_mul(work.shape.len(Slot::Query));
+        if let (Some(cache), Some(queries)) = (work.cache.get(layer), query.get(..len)) {
+            attend(
+                self.isa,
+                &*self.parallel,
+                heads,
+                cache,
+                work.first,
+                queries,
+                &mut work.attention,
+                &mut out,
+            );
+        }
+        work.put_back(Slot::Query, query);
+        work.put_back(Slot::Attended, out);
+    }
+
+    fn gate(&self, work: &mut Workspace, activation: Activation) {
+        let mut gate = work.take(Slot::Gate);
+        let up = work.slot(Slot::Up);
+        if let Some(gate) = gate.get_mut(..up.len()) {
+            ops::gate(self.isa, activation, gate, up);
+        }
+        work.put_back(Slot::Gate, gate);
+    }
+
+    fn add(&self, work: &mut Workspace, to: Slot, from: Slot) {
+        let mut sum = work.take(to);
+        ops::add(&mut sum, work.slot(from));
+        work.put_back(to, sum);
+    }
+
+    fn copy_rows(&self, work: &mut Workspace, from: Slot, start: usize, count: usize, to: Slot) {
+        let len = work.shape.len(from);
+        let rows = start.saturating_mul(len)..start.saturating_add(count).saturating_mul(len);
+        if from == to {
+            if let Some(buffer) = work.slots.get_mut(from as usize) {
+                buffer.copy_within(rows, 0);
+            }
+            return;
+        }
+        let mut out = work.take(to);
+        if let Some(rows) = work.slots.get(from as usize).and_then(|buffer| buffer.get(rows)) {
+            for (to, from) in out.iter_mut().zip(rows) {
+                *to = *from;
+            }
+        }
+        work.put_back(to, out);
+    }
+
+    fn keep_last(&self, work: &mut Workspace) {
+        let last = work.tokens.saturating_sub(1);
+        for slot in [Slot::Hidden, Slot::Query] {
+            self.copy_rows(work, slot, last, 1, slot);
+        }
+        work.first = work.first.saturating_add(last);
+        work.tokens = 1;
+    }
+
+    fn set_tokens(&self, work: &mut Workspace, tokens: usize) {
+        let needed = tokens.saturating_mul(work.shape.vocabulary);
+        if let Some(logits) = work.slots.get_mut(Slot::Logits as usize)
+            && logits.len() < needed
+        {
+            logits.resize(needed, 0.0);
+        }
+        work.tokens = tokens;
+    }
+
+    fn logits<'a>(&self, work: &'a Workspace) -> &'a [f32] {
+        work.slot(Slot::Logits)
+    }
+}

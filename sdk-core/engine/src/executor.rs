@@ -1,0 +1,305 @@
+//! The forward pass of llama, qwen2, qwen3 and gemma3: a fixed order of operations over a backend's buffers.
+
+use std::collections::BTreeMap;
+
+use crate::backend::cpu::LOGIT_ROWS;
+use crate::backend::{Backend, Linear, Shape, Slot};
+use crate::error::EngineError;
+use crate::gguf::DType;
+use crate::model::{Config, Part, Role, TensorMap, Use};
+
+/// Most tokens that go through the layers together. Enough that weights are read seldom; little enough that the
+/// buffers stay in the processor's second cache.
+pub(crate) const BLOCK: usize = 128;
+
+/// A tensor in memory.
+#[derive(Debug)]
+pub(crate) enum Weight<M> {
+    Matrix(M),
+    Vector(Vec<f32>),
+}
+
+/// A layer's weights.
+#[derive(Debug)]
+struct Layer<M> {
+    matrices: BTreeMap<Part, M>,
+    vectors: BTreeMap<Part, Vec<f32>>,
+}
+
+/// A model on a backend.
+#[derive(Debug)]
+pub(crate) struct Executor<B: Backend> {
+    pub(crate) backend: B,
+    config: Config,
+    shape: Shape,
+    embedding: B::Matrix,
+    output_norm: Vec<f32>,
+    /// `None`: the embedding table is the output head too.
+    output: Option<B::Matrix>,
+    layers: Vec<Layer<B::Matrix>>,
+    /// Of global and of local layers.
+    frequencies: [Vec<f64>; 2],
+}
+
+/// Which logits are wanted of a block.
+pub(crate) enum Wanted<'a> {
+    Nothing,
+    Last,
+    /// All of them, token by token.
+    All(&'a mut dyn FnMut(usize, &[f32])),
+}
+
+/// The sizes of the buffers of a session.
+pub(crate) fn shape_of(config: &Config, tensors: &TensorMap, context: usize) -> Shape {
+    let mut dtypes: Vec<DType> = Vec::new();
+    for (tensor, used_as) in tensors.tensors.values() {
+        if matches!(used_as, Use::Matrix { .. }) && !dtypes.contains(&tensor.dtype) {
+            dtypes.push(tensor.dtype);
+        }
+    }
+    Shape {
+        layers: config.layers,
+        width: config.width,
+        heads: config.heads,
+        kv_heads: config.kv_heads,
+        head_len: config.head_len,
+        feed_forward: config.feed_forward,
+        vocabulary: config.vocabulary,
+        attention_scale: config.attention_scale,
+        rope: config.rope,
+        context,
+        block: BLOCK.min(context),
+        dtypes,
+    }
+}
+
+/// Angle per position of every rotated pair (Su et al. 2021), with the factors of Llama 3 and linear scaling.
+fn frequencies(config: &Config, base: f32, scale: f32, factors: Option<&[f32]>) -> Vec<f64> {
+    let len = config.rope_len as f64;
+    (0..config.rope_len / 2)
+        .map(|pair| {
+            let factor = factors.and_then(|factors| factors.get(pair)).copied().unwrap_or(1.0);
+            let exponent = -2.0 * pair as f64 / len;
+            f64::from(base).powf(exponent) * f64::from(scale) / f64::from(factor)
+        })
+        .collect()
+}
+
+impl<B: Backend> Executor<B> {
+    pub(crate) fn new(
+        backend: B,
+        config: Config,
+        shape: Shape,
+        mut weights: BTreeMap<Role, Weight<B::Matrix>>,
+    ) -> Result<Self, EngineError> {
+        let missing = |role: &str| EngineError::MissingTensor { name: role.to_owned() };
+        let Some(Weight::Matrix(embedding)) = weights.remove(&Role::Embedding) else {
+            return Err(missing("token_embd.weight"));
+        };
+        let Some(Weight::Vector(output_norm)) = weights.remove(&Role::OutputNorm) else {
+            return Err(missing("output_norm.weight"));
+        };
+        let output = match weights.remove(&Role::Output) {
+            Some(Weight::Matrix(output)) => Some(output),
+            _ => None,
+        };
+        let factors = match weights.remove(&Role::RopeFactors) {
+            Some(Weight::Vector(factors)) => Some(factors),
+            _ => None,
+        };
+        if factors.iter().flatten().any(|factor| *factor <= 0.0) {
+            return Err(EngineError::InvalidModel {
+                reason: "a rope factor is not positive".to_owned(),
+            });
+        }
+        let mut layers: Vec<Layer<B::Matrix>> = Vec::new();
+        layers.resize_with(config.layers, || Layer {
+            matrices: BTreeMap::new(),
+            vectors: BTreeMap::new(),
+        });
+        for (role, weight) in weights {
+            if let Role::Layer(index, part) = role
+                && let Some(layer) = layers.get_mut(index)
+            {
+                match weight {
+                    Weight::Matrix(matrix) => drop(layer.matrices.insert(part, matrix)),
+                    Weight::Vector(vector) => drop(layer.vectors.insert(part, vector)),
+                }
+            }
+        }
+        let frequencies = [
+            frequencies(&config, config.rope_base, config.rope_scale, factors.as_deref()),
+            frequencies(&config, config.rope_base_local, 1.0, None),
+        ];
+        Ok(Self {
+            backend,
+            config,
+            shape,
+            embedding,
+            output_norm,
+            output,
+            layers,
+            frequencies,
+        })
+    }
+
+    pub(crate) fn workspace(&self) -> Result<B::Workspace, EngineError> {
+        self.backend.workspace(&self.shape)
+    }
+
+    /// Evaluates tokens at positions from `first` on. The caller has checked that they fit and are in the vocabulary.
+    pub(crate) fn forward(
+        &self,
+        work: &mut B::Workspace,
+        tokens: &[u32],
+        first: usize,
+        wanted: Wanted<'_>,
+    ) -> Result<(), EngineError> {
+        self.backend.begin(work, first, tokens.len(), &self.frequencies);
+        self.backend
+            .embed(work, &self.embedding, tokens, self.config.embedding_scale);
+        let last = self.layers.len().saturating_sub(1);
+        for (index, layer) in self.layers.iter().enumerate() {
+            self.keys_and_values(work, index, layer)?;
+            if index == last {
+                match wanted {
+                    // The cache is complete: nobody needs what the last layer would put out.
+                    Wanted::Nothing => return Ok(()),
+                    Wanted::Last => self.backend.keep_last(work),
+                    Wanted::All(_) => {}
+                }
+            }
+            self.attention(work, index, layer)?;
+            self.feed_forward(work, layer)?;
+        }
+        let eps = self.config.norm_eps;
+        self.backend
+            .norm(work, Slot::Hidden, &self.output_norm, eps, Slot::Normed);
+        let head = Linear {
+            weights: self.output.as_ref().unwrap_or(&self.embedding),
+            bias: None,
+            to: Slot::Logits,
+        };
+        match wanted {
+            Wanted::All(take) => {
+                let mut start = 0;
+                for rows in tokens.chunks(LOGIT_ROWS) {
+                    self.backend.set_tokens(work, rows.len());
+                    self.backend
+                        .copy_rows(work, Slot::Normed, start, rows.len(), Slot::Projected);
+                    self.backend.multiply(work, Slot::Projected, std::slice::from_ref(&head));
+                    let logits = self.backend.logits(work).chunks_exact(self.config.vocabulary);
+                    for (within, logits) in logits.enumerate() {
+                        take(start.saturating_add(within), logits);
+                    }
+                    start = start.saturating_add(rows.len());
+                }
+            }
+            _ => {
+                self.backend.set_tokens(work, 1);
+                self.backend.multiply(work, Slot::Normed, std::slice::from_ref(&head));
+            }
+        }
+        Ok(())
+    }
+
+    /// Queries, keys and values of the block; the latter two go into the cache.
+    fn keys_and_values(
+        &self,
+        work: &mut B::Workspace,
+        index: usize,
+        layer: &Layer<B::Matrix>,
+    ) -> Result<(), EngineError> {
+        let eps = self.config.norm_eps;
+        self.backend
+            .norm(work, Slot::Hidden, layer.vector(Part::AttentionNorm)?, eps, Slot::Normed);
+        self.backend.multiply(
+            work,
+            Slot::Normed,
+            &[
+                layer.linear(Part::Query, Part::QueryBias, Slot::Query)?,
+                layer.linear(Part::Key, Part::KeyBias, Slot::Key)?,
+                layer.linear(Part::Value, Part::ValueBias, Slot::Value)?,
+            ],
+        );
+        if self.config.has_head_norms() {
+            self.backend
+                .norm_heads(work, Slot::Query, layer.vector(Part::QueryNorm)?, eps);
+            self.backend.norm_heads(work, Slot::Key, layer.vector(Part::KeyNorm)?, eps);
+        }
+        let kind = usize::from(self.config.is_local(index));
+        self.backend.rotate(work, Slot::Query, kind);
+        self.backend.rotate(work, Slot::Key, kind);
+        self.backend.store(work, index);
+        Ok(())
+    }
+
+    fn attention(
+        &self,
+        work: &mut B::Workspace,
+        index: usize,
+        layer: &Layer<B::Matrix>,
+    ) -> Result<(), EngineError> {
+        let window = self.config.window.filter(|_| self.config.is_local(index));
+        self.backend.attend(work, index, window);
+        let product = layer.linear(Part::AttentionOutput, Part::AttentionOutputBias, Slot::Projected)?;
+        self.backend.multiply(work, Slot::Attended, &[product]);
+        self.join(work, layer, Part::PostAttentionNorm)
+    }
+
+    fn feed_forward(&self, work: &mut B::Workspace, layer: &Layer<B::Matrix>) -> Result<(), EngineError> {
+        let eps = self.config.norm_eps;
+        self.backend
+            .norm(work, Slot::Hidden, layer.vector(Part::FeedForwardNorm)?, eps, Slot::Normed);
+        self.backend.multiply(
+            work,
+            Slot::Normed,
+            &[
+                layer.plain(Part::Gate, Slot::Gate)?,
+                layer.plain(Part::Up, Slot::Up)?,
+            ],
+        );
+        self.backend.gate(work, self.config.activation);
+        self.backend
+            .multiply(work, Slot::Gate, &[layer.plain(Part::Down, Slot::Projected)?]);
+        self.join(work, layer, Part::PostFeedForwardNorm)
+    }
+
+    /// Adds `Projected` to the residual stream, normalised first where the architecture says so.
+    fn join(&self, work: &mut B::Workspace, layer: &Layer<B::Matrix>, norm: Part) -> Result<(), EngineError> {
+        if self.config.has_post_norms() {
+            let (weights, eps) = (layer.vector(norm)?, self.config.norm_eps);
+            self.backend.norm(work, Slot::Projected, weights, eps, Slot::Projected);
+        }
+        self.backend.add(work, Slot::Hidden, Slot::Projected);
+        Ok(())
+    }
+}
+
+impl<M> Layer<M> {
+    fn vector(&self, part: Part) -> Result<&[f32], EngineError> {
+        self.vectors.get(&part).map(Vec::as_slice).ok_or_else(|| Self::missing(part))
+    }
+
+    fn plain(&self, part: Part, to: Slot) -> Result<Linear<'_, M>, EngineError> {
+        Ok(Linear {
+            weights: self.matrices.get(&part).ok_or_else(|| Self::missing(part))?,
+            bias: None,
+            to,
+        })
+    }
+
+    fn linear(&self, part: Part, bias: Part, to: Slot) -> Result<Linear<'_, M>, EngineError> {
+        Ok(Linear {
+            bias: self.vectors.get(&bias).map(Vec::as_slice),
+            ..self.plain(part, to)?
+        })
+    }
+
+    // INVARIANT: `TensorMap::find` checked that every tensor is there, so this is never seen.
+    fn missing(part: Part) -> EngineError {
+        EngineError::MissingTensor {
+            name: format!("{part:?}"),
+        }
+    }
+}
