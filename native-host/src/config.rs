@@ -125,7 +125,13 @@ mod tests {
     #[test]
     fn the_example_of_the_guide_is_understood() {
         let guide = include_str!("../../docs/guide-operators.md");
-        let example = guide.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+        let example = guide
+            .split("```toml\n")
+            .nth(1)
+            .unwrap()
+            .split("```")
+            .next()
+            .unwrap();
         let config = FileConfig::parse(example, Path::new("config.toml")).unwrap();
         assert_eq!(config.limits.cpu, Some(50));
         assert_eq!(config.serve.port, Some(11_435));
@@ -135,7 +141,10 @@ mod tests {
     fn a_misspelt_key_is_named_with_its_line() {
         let error = FileConfig::parse("model = \"x\"\nthreds = 4\n", Path::new("c.toml")).unwrap_err();
         let text = error.to_string();
-        assert!(text.contains("c.toml") && text.contains("threds") && text.contains("line 2"), "{text}");
+        assert!(
+            text.contains("c.toml") && text.contains("threds") && text.contains("line 2"),
+            "{text}"
+        );
         assert_eq!(error.exit_code(), 2);
     }
 }

@@ -93,7 +93,9 @@ impl HostError {
             Self::Usage(_) | Self::Config { .. } => ErrorCode::BadRequest,
             Self::Node(body) => body.code,
             Self::File { source, .. } if is_missing(source) => ErrorCode::ModelNotFound,
-            Self::File { source, .. } if source.kind() == io::ErrorKind::StorageFull => ErrorCode::StorageFull,
+            Self::File { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                ErrorCode::StorageFull
+            }
             Self::Listen { .. } => ErrorCode::NetworkUnreachable,
             Self::File { .. } | Self::Pipe(_) | Self::Failed(_) => ErrorCode::Internal,
         }
@@ -111,7 +113,9 @@ impl HostError {
             | ErrorCode::TemplateInvalid
             | ErrorCode::Unsupported => exit::MODEL,
             ErrorCode::NetworkUnreachable => exit::NETWORK,
-            ErrorCode::IntegrityFailed | ErrorCode::CatalogueInvalid | ErrorCode::ModelInvalid => exit::INTEGRITY,
+            ErrorCode::IntegrityFailed | ErrorCode::CatalogueInvalid | ErrorCode::ModelInvalid => {
+                exit::INTEGRITY
+            }
             ErrorCode::OutOfMemory | ErrorCode::StorageFull => exit::ROOM,
             ErrorCode::Cancelled => exit::INTERRUPTED,
             _ => exit::FAILURE,
@@ -128,7 +132,10 @@ impl HostError {
 }
 
 fn is_missing(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::IsADirectory)
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::IsADirectory
+    )
 }
 
 impl From<kwaainet_node::NodeError> for HostError {

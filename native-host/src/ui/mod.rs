@@ -1,0 +1,9 @@
+//! What a person sees: progress on standard error, results on standard output, Ctrl-C.
+
+mod interrupt;
+mod output;
+mod progress;
+
+pub use interrupt::Interrupt;
+pub use output::{Output, bytes};
+pub use progress::ProgressView;

@@ -1,0 +1,91 @@
+//! Results on standard output, notes on standard error.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use serde::Serialize;
+
+use crate::HostError;
+
+/// Where the program writes. `println!` would panic when a pipe is closed.
+#[derive(Debug, Clone, Copy)]
+pub struct Output {
+    /// Results are JSON.
+    pub json: bool,
+    /// No notes.
+    pub quiet: bool,
+}
+
+impl Output {
+    /// Writes text as it is, at once.
+    ///
+    /// # Errors
+    /// [`HostError::Pipe`].
+    pub fn text(self, text: &str) -> Result<(), HostError> {
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes())?;
+        Ok(out.flush()?)
+    }
+
+    /// Writes a line.
+    ///
+    /// # Errors
+    /// [`HostError::Pipe`].
+    pub fn line(self, text: &str) -> Result<(), HostError> {
+        self.text(&format!("{text}\n"))
+    }
+
+    /// Writes one JSON document on a line of its own.
+    ///
+    /// # Errors
+    /// [`HostError::Pipe`].
+    pub fn json(self, value: &impl Serialize) -> Result<(), HostError> {
+        let text = serde_json::to_string(value).map_err(io::Error::from)?;
+        self.line(&text)
+    }
+
+    /// A note for a person: on standard error, and never a reason to fail.
+    pub fn note(self, text: &str) {
+        if !self.quiet {
+            drop(writeln!(io::stderr().lock(), "{text}"));
+        }
+    }
+
+    /// Reports an error.
+    pub fn error(self, error: &HostError) {
+        let mut err = io::stderr().lock();
+        if self.json {
+            let body = serde_json::json!({ "error": error.body() });
+            drop(writeln!(err, "{body}"));
+        } else {
+            drop(writeln!(err, "kwaainet: {error}"));
+        }
+    }
+}
+
+/// Whether a person looks at standard error.
+pub(crate) fn stderr_is_terminal() -> bool {
+    io::stderr().is_terminal()
+}
+
+/// A number of bytes as people read it (decimal units, as disks and downloads are sold).
+pub fn bytes(count: u64) -> String {
+    const UNITS: [(u64, &str); 3] = [(1_000_000_000, "GB"), (1_000_000, "MB"), (1000, "kB")];
+    for (size, unit) in UNITS {
+        if count >= size {
+            return format!("{:.1} {unit}", count as f64 / size as f64);
+        }
+    }
+    format!("{count} B")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_readable() {
+        assert_eq!(bytes(999), "999 B");
+        assert_eq!(bytes(98_700_000), "98.7 MB");
+        assert_eq!(bytes(4_500_000_000), "4.5 GB");
+    }
+}
