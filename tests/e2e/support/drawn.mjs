@@ -17,8 +17,9 @@ export async function ourFrame(page, cdn, { timeout = 10_000 } = {}) {
 
 /** The accessibility tree of our frame as a flat list: `{role, name, value, node, ...properties}`. */
 export async function tree(page, frame) {
-  const session = await sessionOf(page, frame);
-  const { nodes } = await session.send("Accessibility.getFullAXTree");
+  const { session, shared } = await sessionOf(page, frame);
+  const where = shared && frame !== page.mainFrame() ? { frameId: await frameId(session, frame.url()) } : {};
+  const { nodes } = await session.send("Accessibility.getFullAXTree", where);
   return nodes
     .filter((node) => !node.ignored)
     .map((node) => ({
@@ -61,7 +62,7 @@ export async function find(page, frame, role, name, { timeout = 10_000 } = {}) {
 
 /** The middle of a node, in the coordinates of the page. */
 export async function placeOf(page, frame, node) {
-  const session = await sessionOf(page, frame);
+  const { session, shared } = await sessionOf(page, frame);
   await session.send("DOM.scrollIntoViewIfNeeded", { backendNodeId: node.node }).catch(() => {});
   const { model } = await session.send("DOM.getBoxModel", { backendNodeId: node.node });
   const [left, top, , , right, bottom] = model.border;
@@ -84,11 +85,18 @@ const sessions = new WeakMap();
 async function sessionOf(page, frame) {
   const known = sessions.get(frame);
   if (known) return known;
-  const session = await page
-    .context()
-    .newCDPSession(frame)
-    .catch(() => page.context().newCDPSession(page));
-  sessions.set(frame, session);
-  frame.page().once("close", () => sessions.delete(frame));
-  return session;
+  const context = page.context();
+  const entry = await context.newCDPSession(frame).then(
+    (session) => ({ session, shared: frame === page.mainFrame() }),
+    async () => ({ session: await context.newCDPSession(page), shared: true }),
+  );
+  sessions.set(frame, entry);
+  return entry;
+}
+
+async function frameId(session, url) {
+  const { frameTree } = await session.send("Page.getFrameTree");
+  const walk = ({ frame, childFrames = [] }) =>
+    frame.url + (frame.urlFragment ?? "") === url ? frame.id : childFrames.map(walk).find(Boolean);
+  return walk(frameTree);
 }
