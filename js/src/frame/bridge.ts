@@ -27,6 +27,7 @@ export class Bridge {
   readonly #client: NodeClient;
   #panel: Mounted | null = null;
   #asking = false;
+  #withdrawing = false;
   #assistant: MountedAssistant | null = null;
   #assistantRoot: HTMLElement | null = null;
   #assistantLayout = HIDDEN;
@@ -180,8 +181,14 @@ export class Bridge {
   }
 
   async #withdraw(): Promise<void> {
-    await this.#client.send({ type: "withdraw" });
+    this.#withdrawing = true;
+    try {
+      await this.#client.send({ type: "withdraw" });
+    } finally {
+      this.#withdrawing = false;
+    }
     await this.#forget();
+    await this.#ask(true);
   }
 
   /** What follows from a withdrawal, in this tab or in another one. */
@@ -203,7 +210,6 @@ export class Bridge {
     this.#serviceWorker = null;
     await clearStorage();
     this.#awaitOtherTab();
-    await this.#ask(true);
   }
 
   #tellConsent(): void {
@@ -211,7 +217,7 @@ export class Bridge {
   }
 
   #onNodeEvent(event: NodeEvent): void {
-    if (event.type !== "consentChanged") return;
+    if (event.type !== "consentChanged" || this.#withdrawing) return;
     if (event.purposes.length === 0) {
       this.#forget().catch((error: unknown) => this.#fault(error));
     } else if (this.#record !== null && event.purposes.join() !== this.#purposes.join()) {

@@ -1,7 +1,7 @@
 /** The bridge's hold on the service worker of our origin. Used only after consent: a registration is storage. */
 import type { Deployment } from "../host/deployment.js";
 import type { ToServiceWorker } from "../host/service-worker-messages.js";
-import { CACHE_PREFIX } from "../host/service-worker-messages.js";
+import { CACHE_PREFIX, SHELL } from "../host/service-worker-messages.js";
 import { KwaaiNetError } from "../protocol/errors.js";
 
 export class ServiceWorkerHost {
@@ -23,7 +23,7 @@ export class ServiceWorkerHost {
       );
     }
     try {
-      this.#registration = await navigator.serviceWorker.register(url);
+      this.#registration = await navigator.serviceWorker.register(`${url}?${SHELL}`);
     } catch (cause) {
       const message = "The service worker could not be registered: use the worker host.";
       throw new KwaaiNetError("hostBlocked", message, { cause });

@@ -18,7 +18,7 @@ export function aliveLock(id: string): string {
 /** Of BroadcastChannel, what is used. */
 export interface Channel {
   postMessage(message: unknown): void;
-  onmessage: ((event: { readonly data: unknown }) => void) | null;
+  addEventListener(type: "message", listener: (event: MessageEvent<unknown>) => void): void;
   close(): void;
 }
 
@@ -92,10 +92,10 @@ export class Bus {
     this.#channel = channel;
     this.#handlers = handlers;
     this.#locks = locks;
-    channel.onmessage = (event) => {
+    channel.addEventListener("message", (event) => {
       const message = readWire(event.data);
       if (message !== null) this.#receive(message);
-    };
+    });
   }
 
   /** Asks whoever leads to say so. */
@@ -127,7 +127,6 @@ export class Bus {
   }
 
   close(): void {
-    this.#channel.onmessage = null;
     this.#channel.close();
   }
 

@@ -18,8 +18,12 @@ export interface RunningNode {
 
 export interface NodeHostHandlers {
   onFault(error: ErrorBody): void;
-  /** Another context leads now. */
-  onLeader?(leader: Leader): void;
+  /** There is a node: here or in another context. */
+  onNode?(): void;
+  /** The context that led died, and no other one has taken over yet. */
+  onLost?(): void;
+  /** A command waits for a node. */
+  onWanted?(): void;
 }
 
 export class NodeHost {
@@ -57,8 +61,9 @@ export class NodeHost {
     return sum;
   }
 
-  get leads(): boolean {
-    return this.#node !== null;
+  /** A node answers, here or in another context. */
+  get hasNode(): boolean {
+    return this.#node !== null || this.#leader !== null;
   }
 
   /** Waits for its turn to lead, and then leads until this context ends. */
@@ -73,7 +78,7 @@ export class NodeHost {
   }
 
   attach(port: PortLike, origin: Origin): Relay {
-    const relay = new Relay(port, origin);
+    const relay = new Relay(port, origin, () => this.#handlers.onWanted?.());
     this.#relays.add(relay);
     this.#connect(relay);
     return relay;
@@ -88,6 +93,7 @@ export class NodeHost {
     }
     this.#bus.lead(this.#node.epoch);
     for (const relay of this.#relays) this.#connect(relay);
+    this.#handlers.onNode?.();
     return true;
   }
 
@@ -96,7 +102,17 @@ export class NodeHost {
     if (this.#node !== null || same) return;
     this.#leader = leader;
     for (const relay of this.#relays) this.#connect(relay);
-    this.#handlers.onLeader?.(leader);
+    this.#handlers.onNode?.();
+    void this.#awaitDeath(leader);
+  }
+
+  async #awaitDeath(leader: Leader): Promise<void> {
+    if (this.#locks === undefined) return;
+    await this.#locks.request(aliveLock(leader.id), () => undefined);
+    if (this.#leader !== leader || this.#node !== null) return;
+    this.#leader = null;
+    for (const relay of this.#relays) relay.disconnect();
+    this.#handlers.onLost?.();
   }
 
   #connect(relay: Relay): void {

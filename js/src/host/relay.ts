@@ -13,13 +13,18 @@ export class Relay {
   #closed = false;
   readonly #inFlight = new Set<number>();
 
-  constructor(outer: PortLike, origin: Origin) {
+  /** `wanted` is told when a command finds no node. */
+  constructor(outer: PortLike, origin: Origin, wanted: () => void = () => {}) {
     this.origin = origin;
     this.#outer = outer;
     outer.onmessage = (event) => {
       const envelope = event.data;
       // Without a node the client's words are lost on purpose: it repeats them to the next one.
-      if (!isEnvelope(envelope) || this.#inner === null) return;
+      if (!isEnvelope(envelope)) return;
+      if (this.#inner === null) {
+        wanted();
+        return;
+      }
       if (envelope.kind === "command") this.#inFlight.add(envelope.id);
       this.#inner.postMessage(envelope);
     };

@@ -2,6 +2,12 @@
 import type { Deployment } from "./deployment.js";
 import { isObject } from "./site-options.js";
 
+/**
+ * The query with which the bridge registers the service worker of our folder: only that one keeps our files. One at
+ * a site's root answers `/kwaainet/v1/` and leaves everything else of the site alone.
+ */
+export const SHELL = "shell";
+
 export const CACHE_PREFIX = "kwaainet-shell-";
 
 export type ToServiceWorker =

@@ -1,0 +1,187 @@
+/** Between the OpenAI shape of chat completions and the node's own, for the page's API and the front door. */
+import type { ChatDone, ChatRequest, ErrorBody, ErrorCode, Receipt } from "./types.js";
+
+export interface CompletionUsage {
+  prompt_tokens: number;
+  completion_tokens: number;
+  total_tokens: number;
+  prompt_tokens_details: { cached_tokens: number };
+}
+
+export type CompletionFinishReason = "stop" | "length";
+
+/** What KwaaiNet adds to OpenAI's shape. */
+export interface CompletionExtra {
+  /** Where the answer was computed and what it took. */
+  receipt: Receipt;
+}
+
+export interface ChatCompletion {
+  id: string;
+  object: "chat.completion";
+  /** Unix seconds. */
+  created: number;
+  model: string;
+  choices: ChatCompletionChoice[];
+  usage: CompletionUsage;
+  kwaainet: CompletionExtra;
+}
+
+export interface ChatCompletionChoice {
+  index: number;
+  message: { role: "assistant"; content: string; refusal: null };
+  logprobs: null;
+  finish_reason: CompletionFinishReason;
+}
+
+export interface ChatCompletionChunk {
+  id: string;
+  object: "chat.completion.chunk";
+  /** Unix seconds. */
+  created: number;
+  model: string;
+  choices: ChatCompletionChunkChoice[];
+  /** With `stream_options.include_usage`: `null` until the last chunk. */
+  usage?: CompletionUsage | null;
+  /** With the chunk that has the finish reason. */
+  kwaainet?: CompletionExtra;
+}
+
+export interface ChatCompletionChunkChoice {
+  index: number;
+  delta: { role?: "assistant"; content?: string };
+  logprobs: null;
+  finish_reason: CompletionFinishReason | null;
+}
+
+/** The fields of a request that the node knows. Others are left out, as OpenAI-compatible servers do. */
+const numbers = [
+  "temperature",
+  "top_p",
+  "top_k",
+  "min_p",
+  "repetition_penalty",
+  "presence_penalty",
+  "frequency_penalty",
+  "seed",
+  "n",
+] as const;
+
+/** Takes over what is set; `null` means unset, as with OpenAI. The node checks values and says what is wrong. */
+export function toChatRequest(body: Record<string, unknown>, model: string | undefined): ChatRequest {
+  const { messages, max_tokens, max_completion_tokens, stop, model: named } = body;
+  const most = max_completion_tokens ?? max_tokens;
+  const fields: [string, unknown][] = numbers.map((name) => [name, body[name]]);
+  fields.push(["messages", messages], ["max_tokens", most], ["stop", stop], ["model", named || model]);
+  const set = fields.filter(([, value]) => value !== undefined && value !== null);
+  return Object.fromEntries(set) as unknown as ChatRequest;
+}
+
+/** Builds the chunks and the completion of one answer. */
+export class CompletionWriter {
+  readonly #id = `chatcmpl-${crypto.randomUUID().replaceAll("-", "")}`;
+  readonly #created = Math.floor(Date.now() / 1000);
+  readonly #usage: boolean;
+  #model: string;
+  #first = true;
+
+  constructor(model: string, includeUsage: boolean) {
+    this.#model = model;
+    this.#usage = includeUsage;
+  }
+
+  delta(content: string): ChatCompletionChunk {
+    return this.#chunk(this.#first ? { role: "assistant", content } : { content }, null);
+  }
+
+  /** The last chunks. */
+  end(done: ChatDone): ChatCompletionChunk[] {
+    this.#model = done.receipt.model;
+    const chunks = done.text === "" ? [] : [this.delta(done.text)];
+    const last = this.#chunk(this.#first ? { role: "assistant", content: "" } : {}, finishReason(done));
+    chunks.push({ ...last, kwaainet: { receipt: done.receipt } });
+    if (this.#usage) chunks.push({ ...last, choices: [], usage: usageOf(done.receipt) });
+    return chunks;
+  }
+
+  completion(content: string, done: ChatDone): ChatCompletion {
+    const message = { role: "assistant", content, refusal: null } as const;
+    return {
+      id: this.#id,
+      object: "chat.completion",
+      created: this.#created,
+      model: done.receipt.model,
+      choices: [{ index: 0, message, logprobs: null, finish_reason: finishReason(done) }],
+      usage: usageOf(done.receipt),
+      kwaainet: { receipt: done.receipt },
+    };
+  }
+
+  #chunk(
+    delta: ChatCompletionChunkChoice["delta"],
+    finish_reason: CompletionFinishReason | null,
+  ): ChatCompletionChunk {
+    this.#first = false;
+    return {
+      id: this.#id,
+      object: "chat.completion.chunk",
+      created: this.#created,
+      model: this.#model,
+      choices: [{ index: 0, delta, logprobs: null, finish_reason }],
+      ...(this.#usage ? { usage: null } : {}),
+    };
+  }
+}
+
+export function includesUsage(body: Record<string, unknown>): boolean {
+  const { stream_options: options } = body;
+  return (
+    typeof options === "object" &&
+    options !== null &&
+    "include_usage" in options &&
+    options.include_usage === true
+  );
+}
+
+// `cancelled` never gets here: whoever cancelled has stopped listening.
+function finishReason(done: ChatDone): CompletionFinishReason {
+  return done.finishReason === "length" ? "length" : "stop";
+}
+
+function usageOf(receipt: Receipt): CompletionUsage {
+  const { promptTokens, completionTokens, reusedTokens } = receipt;
+  return {
+    prompt_tokens: promptTokens,
+    completion_tokens: completionTokens,
+    total_tokens: promptTokens + completionTokens,
+    prompt_tokens_details: { cached_tokens: reusedTokens },
+  };
+}
+
+export interface OpenAiError {
+  error: { message: string; type: string; param: null; code: ErrorCode };
+}
+
+const statuses: Partial<Record<ErrorCode, number>> = {
+  badRequest: 400,
+  contextTooLong: 400,
+  consentRequired: 403,
+  consentExpired: 403,
+  notAllowed: 403,
+  modelNotFound: 404,
+  busy: 429,
+  cancelled: 499,
+  unsupported: 501,
+  interrupted: 503,
+  networkUnreachable: 503,
+};
+
+export function statusOf(code: ErrorCode): number {
+  return statuses[code] ?? 500;
+}
+
+export function toOpenAiError(body: ErrorBody): OpenAiError {
+  const status = statusOf(body.code);
+  const type = status === 429 ? "rate_limit_error" : status < 500 ? "invalid_request_error" : "server_error";
+  return { error: { message: body.message, type, param: null, code: body.code } };
+}

@@ -1,0 +1,44 @@
+/** The public API of @kwaainet/sdk; nothing else is. */
+export { KwaaiNetError } from "../protocol/errors.js";
+export type {
+  ChatCompletion,
+  ChatCompletionChoice,
+  ChatCompletionChunk,
+  ChatCompletionChunkChoice,
+  CompletionExtra,
+  CompletionFinishReason,
+  CompletionUsage,
+} from "../protocol/openai.js";
+export type {
+  Capabilities,
+  ChatMessage,
+  Content,
+  ContentPart,
+  ErrorCode,
+  HostReport,
+  Missing,
+  ModelStatus,
+  PolicyPack,
+  PrivacyMode,
+  Progress,
+  Purpose,
+  Receipt,
+  ResourceLimits,
+  Role,
+  Service,
+  Stage,
+  Tier,
+} from "../protocol/types.js";
+export type {
+  Chat,
+  ChatCompletionParams,
+  ChatCompletionPlainParams,
+  ChatCompletionStream,
+  ChatCompletionStreamingParams,
+  ChatCompletions,
+  RequestOptions,
+} from "./chat.js";
+export type { ConsentStatus, KwaaiNetEvents } from "./events.js";
+export type { Assistant, Consent, Models } from "./kwaainet.js";
+export { KwaaiNet } from "./kwaainet.js";
+export type { KwaaiNetOptions } from "./options.js";
