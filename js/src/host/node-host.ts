@@ -6,7 +6,7 @@
 import { errorToBody } from "../protocol/errors.js";
 import type { PortLike } from "../protocol/port.js";
 import type { ErrorBody, Origin } from "../protocol/types.js";
-import { Bus, type Channel, LEADER_LOCK, type Leader } from "./channel-port.js";
+import { aliveLock, Bus, type Channel, LEADER_LOCK, type Leader } from "./channel-port.js";
 import { Relay } from "./relay.js";
 
 /** A running node, of which a host needs no more. */

@@ -23,7 +23,7 @@ const keepsShell = scope.location.search === `?${SHELL}`;
 const NODE_MS = 10_000;
 
 let deployment: Deployment | null = null;
-let hosting: Promise<void> | null = null;
+let hosting = false;
 let opening: Promise<NodeHost> | null = null;
 const waiting = new Set<() => void>();
 const streams = new Map<string, number>();
@@ -85,11 +85,13 @@ function open(): Promise<NodeHost> {
 /** A tab chose this worker as the node's host. It says so again whenever it wants it awake. */
 function host(wanted: Deployment): void {
   deployment = wanted;
-  hosting ??= open()
+  if (hosting) return;
+  hosting = true;
+  void open()
     .then((running) => running.elect())
     .finally(() => {
       // It could not start: the next message tries again.
-      hosting = null;
+      hosting = false;
     });
 }
 
