@@ -66,8 +66,8 @@ export async function placeOf(page, frame, node) {
   await session.send("DOM.scrollIntoViewIfNeeded", { backendNodeId: node.node }).catch(() => {});
   const { model } = await session.send("DOM.getBoxModel", { backendNodeId: node.node });
   const [left, top, , , right, bottom] = model.border;
-  const outer =
-    frame === page.mainFrame() ? { x: 0, y: 0 } : await (await frame.frameElement()).boundingBox();
+  // Frames that share the page's process are measured from the page's corner already.
+  const outer = shared ? { x: 0, y: 0 } : await (await frame.frameElement()).boundingBox();
   return { x: outer.x + (left + right) / 2, y: outer.y + (top + bottom) / 2 };
 }
 
