@@ -84,6 +84,17 @@ pub enum NodeError {
         /// The cap.
         allowed: u64,
     },
+    /// A conversation that leaves no room for an answer.
+    #[error(
+        "the conversation has {prompt} tokens, but the context holds {context}, one of them for the answer at least: \
+         shorten the conversation or configure a longer context"
+    )]
+    PromptTooLong {
+        /// Tokens of the conversation.
+        prompt: usize,
+        /// Tokens of the context.
+        context: usize,
+    },
     /// No source could be reached.
     #[error("{what} cannot be fetched: {reason}. Check the connection; what has arrived is kept")]
     Network {
@@ -128,6 +139,7 @@ impl NodeError {
             Self::Store(error) => store_code(error),
             Self::AboveStorageCap { .. } | Self::NoRoom { .. } => ErrorCode::StorageFull,
             Self::AboveMemoryCap { .. } => ErrorCode::OutOfMemory,
+            Self::PromptTooLong { .. } => ErrorCode::ContextTooLong,
             Self::Network { .. } => ErrorCode::NetworkUnreachable,
             Self::Integrity { .. } => ErrorCode::IntegrityFailed,
             Self::Catalogue(_) => ErrorCode::CatalogueInvalid,

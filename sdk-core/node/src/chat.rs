@@ -1,0 +1,204 @@
+//! From a conversation to an answer.
+
+use kwaainet_engine::SamplerOptions;
+use kwaainet_types::{
+    ChatDelta, ChatDone, Chunk, FinishReason, Permit, PrivacyMode, Receipt, RunAi, Service,
+};
+
+use crate::NodeError;
+use crate::cancel::{Cancel, Stop};
+use crate::core::{InferenceRequest, InferenceResponse, KwaaiNetCore, Outlet, lock};
+use crate::engine::{Run, RunOptions, RunStep};
+use crate::models::Ready;
+
+/// Pieces are sent at least so far apart: a screen draws no faster, and each costs a message.
+const INTERVAL_MS: f64 = 16.0;
+/// JavaScript holds whole numbers up to 2^53.
+const LARGEST_SEED: u64 = (1 << 53) - 1;
+
+pub(crate) async fn answer(
+    core: &KwaaiNetCore,
+    permit: &Permit<RunAi>,
+    request: InferenceRequest,
+    out: &dyn Outlet,
+    cancel: &Cancel,
+) -> Result<InferenceResponse, NodeError> {
+    if request.raw.is_none() {
+        request.chat.check()?;
+    }
+    if !core.config().services.contains(&Service::Compute) {
+        return Err(NodeError::NotAllowed(
+            "this site's configuration does not ask for compute: add it to the services",
+        ));
+    }
+    let seed = request
+        .chat
+        .sampling
+        .seed
+        .unwrap_or_else(|| core.platform.random.next_u64() & LARGEST_SEED);
+    // Checked before anything is fetched for it.
+    let sampler = SamplerOptions::from_request(&request.chat.sampling, seed)
+        .map_err(|error| NodeError::BadRequest(error.to_string()))?;
+    let _working = core.activity.begin();
+    let stop = Stop::new(cancel, &core.consent);
+    let id = core.model_id(request.chat.model.as_deref(), &stop).await?;
+    let ready = core.ready(permit, &id, &stop, out).await?;
+    generate(core, permit, &request, sampler, ready, out, &stop).await
+}
+
+async fn generate(
+    core: &KwaaiNetCore,
+    permit: &Permit<RunAi>,
+    request: &InferenceRequest,
+    sampler: SamplerOptions,
+    ready: Ready,
+    out: &dyn Outlet,
+    stop: &Stop,
+) -> Result<InferenceResponse, NodeError> {
+    let model = &ready.model;
+    let resources = &core.resource_manager;
+    let seed = sampler.seed;
+    let busy = resources.begin();
+    let prompt = match &request.raw {
+        Some(text) => model.text(text),
+        None => model.conversation(&request.chat.messages),
+    };
+    resources.end(&busy);
+    let prompt = prompt?;
+    let context = model.context_length();
+    let room = context.saturating_sub(prompt.len());
+    if room == 0 || request.resume.len() > room {
+        return Err(NodeError::PromptTooLong {
+            prompt: prompt.len().saturating_add(request.resume.len()),
+            context,
+        });
+    }
+    let most = request.chat.max_tokens.map_or(room, |most| room.min(most as usize));
+    let run = model.start(
+        permit,
+        &prompt,
+        RunOptions {
+            sampler,
+            max_tokens: most,
+            stops: request.chat.stops(),
+            resume: request.resume.clone(),
+        },
+    )?;
+    let mut answer = Answer {
+        core,
+        out,
+        run,
+        text: String::new(),
+        tokens: Vec::new(),
+        unsent: ChatDelta::default(),
+        sent_at: None,
+        began_at: core.platform.clock.monotonic_ms(),
+        first_at: None,
+        last_at: None,
+    };
+    let (reason, tail) = answer.finish(permit, stop).await?;
+    let receipt = Receipt {
+        model: ready.id.clone(),
+        privacy: PrivacyMode::Device,
+        backend: backend(core),
+        prompt_tokens: narrow(prompt.len()),
+        reused_tokens: narrow(answer.run.reused_tokens()),
+        completion_tokens: narrow(answer.tokens.len()),
+        prefill_ms: answer.first_at.or(answer.last_at).map_or(0.0, |at| at - answer.began_at),
+        decode_ms: match (answer.first_at, answer.last_at) {
+            (Some(first), Some(last)) => last - first,
+            _ => 0.0,
+        },
+        bytes_sent: 0,
+        seed,
+    };
+    {
+        let mut metrics = lock(&core.metrics);
+        metrics.answers = metrics.answers.saturating_add(1);
+        metrics.prompt_tokens = metrics.prompt_tokens.saturating_add(prompt.len() as u64);
+        metrics.completion_tokens = metrics.completion_tokens.saturating_add(answer.tokens.len() as u64);
+    }
+    answer.text.push_str(&tail);
+    drop(ready.turn);
+    Ok(InferenceResponse {
+        text: answer.text,
+        tokens: answer.tokens,
+        done: ChatDone {
+            text: tail,
+            finish_reason: reason,
+            receipt,
+        },
+    })
+}
+
+struct Answer<'a> {
+    core: &'a KwaaiNetCore,
+    out: &'a dyn Outlet,
+    run: Box<dyn Run>,
+    text: String,
+    tokens: Vec<u32>,
+    unsent: ChatDelta,
+    sent_at: Option<f64>,
+    began_at: f64,
+    first_at: Option<f64>,
+    last_at: Option<f64>,
+}
+
+impl Answer<'_> {
+    /// Steps until the answer is over; between steps others get their turn, and the processor cap is kept.
+    async fn finish(&mut self, permit: &Permit<RunAi>, stop: &Stop) -> Result<(FinishReason, String), NodeError> {
+        let resources = &self.core.resource_manager;
+        loop {
+            if let Err(error) = resources.wait(stop).await {
+                self.send();
+                // Before the first token there is nothing to return.
+                return match error {
+                    NodeError::Cancelled if !self.tokens.is_empty() => {
+                        Ok((FinishReason::Cancelled, String::new()))
+                    }
+                    other => Err(other),
+                };
+            }
+            let busy = resources.begin();
+            let step = self.run.step(permit);
+            resources.end(&busy);
+            match step? {
+                RunStep::Prefilled => {}
+                RunStep::Token { id, text } => {
+                    let now = self.core.platform.clock.monotonic_ms();
+                    self.first_at.get_or_insert(now);
+                    self.last_at = Some(now);
+                    self.tokens.push(id);
+                    self.text.push_str(&text);
+                    self.unsent.tokens.push(id);
+                    self.unsent.text.push_str(&text);
+                    if self.sent_at.is_none_or(|sent| now - sent >= INTERVAL_MS) {
+                        self.sent_at = Some(now);
+                        self.send();
+                    }
+                }
+                RunStep::Finished { reason, text } => {
+                    self.send();
+                    return Ok((reason, text));
+                }
+            }
+        }
+    }
+
+    fn send(&mut self) {
+        let delta = std::mem::take(&mut self.unsent);
+        if !delta.tokens.is_empty() {
+            self.out.chunk(Chunk::Delta { delta });
+        }
+    }
+}
+
+fn narrow(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+fn backend(core: &KwaaiNetCore) -> String {
+    let threads = core.host.threads.max(1);
+    let plural = if threads == 1 { "" } else { "s" };
+    format!("{}, {threads} thread{plural}", core.host.backend)
+}

@@ -1,0 +1,121 @@
+//! What the node asks of an engine, so that its own logic can be tested without a model.
+
+use std::sync::Arc;
+
+use kwaainet_engine::{EngineError, SamplerOptions};
+use kwaainet_platform::{BoxFuture, MaybeSend, MaybeSync, ReadAt};
+use kwaainet_types::{ChatMessage, FinishReason, Permit, RunAi};
+
+/// How a model is to be loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoadWish {
+    /// Longest prompt plus answer, in tokens; less if the model was trained for less.
+    pub context_length: u32,
+    /// Memory for weights, cache and scratch together.
+    pub memory_bytes: u64,
+}
+
+/// What to generate from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunOptions {
+    /// How tokens are chosen.
+    pub sampler: SamplerOptions,
+    /// Most tokens of the whole answer, resumed ones included.
+    pub max_tokens: usize,
+    /// Strings that end the answer.
+    pub stops: Vec<String>,
+    /// Tokens of the answer that were delivered before an interruption.
+    pub resume: Vec<u32>,
+}
+
+/// One step's result.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RunStep {
+    /// A slice of the prompt was read.
+    Prefilled,
+    /// A token was chosen. The text may lag behind.
+    Token {
+        /// Its id.
+        id: u32,
+        /// Text that is certain now.
+        text: String,
+    },
+    /// The answer is over.
+    Finished {
+        /// Why.
+        reason: FinishReason,
+        /// Text that was held back.
+        text: String,
+    },
+}
+
+/// Told how many bytes of how many were loaded.
+pub type LoadProgress<'a> = &'a (dyn LoadObserver + 'a);
+
+/// Watches a load.
+pub trait LoadObserver: MaybeSend + MaybeSync {
+    /// `done` of `total` bytes are in memory.
+    fn loaded(&self, done: u64, total: u64);
+}
+
+impl<F: Fn(u64, u64) + MaybeSend + MaybeSync> LoadObserver for F {
+    fn loaded(&self, done: u64, total: u64) {
+        self(done, total);
+    }
+}
+
+/// Loads models.
+pub trait InferenceEngine: MaybeSend + MaybeSync {
+    /// Reads a model into memory.
+    fn load<'a>(
+        &'a self,
+        permit: &'a Permit<RunAi>,
+        file: &'a dyn ReadAt,
+        wish: LoadWish,
+        progress: LoadProgress<'a>,
+    ) -> BoxFuture<'a, Result<Arc<dyn RunnableModel>, EngineError>>;
+}
+
+/// A model in memory.
+pub trait RunnableModel: MaybeSend + MaybeSync {
+    /// Bytes it takes.
+    fn memory_bytes(&self) -> u64;
+
+    /// Longest prompt plus answer, in tokens.
+    fn context_length(&self) -> usize;
+
+    /// The tokens of a conversation, by the model's own template.
+    ///
+    /// # Errors
+    /// When the template or the tokenizer cannot be used.
+    fn conversation(&self, messages: &[ChatMessage]) -> Result<Vec<u32>, EngineError>;
+
+    /// The tokens of a text to be continued, without any template.
+    ///
+    /// # Errors
+    /// When the tokenizer cannot be used.
+    fn text(&self, text: &str) -> Result<Vec<u32>, EngineError>;
+
+    /// Begins an answer. Tokens that the run before had read already are taken over.
+    ///
+    /// # Errors
+    /// When an option is out of range.
+    fn start(
+        &self,
+        permit: &Permit<RunAi>,
+        prompt: &[u32],
+        options: RunOptions,
+    ) -> Result<Box<dyn Run>, EngineError>;
+}
+
+/// An answer in the making.
+pub trait Run: MaybeSend {
+    /// Tokens of the prompt that were taken over from the run before.
+    fn reused_tokens(&self) -> usize;
+
+    /// Does the next piece of work.
+    ///
+    /// # Errors
+    /// [`EngineError`]; the run is over then.
+    fn step(&mut self, permit: &Permit<RunAi>) -> Result<RunStep, EngineError>;
+}

@@ -1,0 +1,488 @@
+//! The catalogue in force, and models on their way from there into memory.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures::StreamExt as _;
+use futures::future::{Either, select};
+use kwaainet_platform::{HttpRequest, ReadAt, StoreError};
+use kwaainet_types::{
+    Catalogue, Chunk, ErrorCode, Event, KeepModel, ModelEntry, ModelSource, ModelStatus, Permit, Progress, RunAi,
+    SignedCatalogue, Stage,
+};
+
+use crate::cancel::{Cancel, Stop};
+use crate::catalogue::{self, CatalogueError, LARGEST_CATALOGUE};
+use crate::core::{KwaaiNetCore, Loaded, LocalModel, ModelHandle, Outlet, lock};
+use crate::engine::{LoadWish, RunnableModel};
+use crate::model_store::sources::is_fetchable;
+use crate::model_store::{Fetched, Order, Shelf};
+use crate::turn::Turn;
+use crate::{NodeError, manifest};
+
+/// The catalogue as it was last seen, signed as it came, against rollback and for days without network.
+const CATALOGUE_BLOB: &str = "catalogue.json";
+
+/// A catalogue whose signature was checked.
+#[derive(Debug)]
+pub(crate) struct Trusted {
+    pub(crate) catalogue: Catalogue,
+    pub(crate) base: Option<String>,
+}
+
+/// A loaded model and the leave to use it.
+pub(crate) struct Ready {
+    pub(crate) id: String,
+    pub(crate) model: Arc<dyn RunnableModel>,
+    pub(crate) source: ModelSource,
+    pub(crate) turn: Turn,
+}
+
+impl KwaaiNetCore {
+    /// Loads a model, giving out progress as it comes. `None` is the configured one.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub async fn load_model_with(
+        &self,
+        permit: &Permit<RunAi>,
+        id: Option<&str>,
+        out: &dyn Outlet,
+        cancel: &Cancel,
+    ) -> Result<ModelHandle, NodeError> {
+        let _working = self.activity.begin();
+        let stop = Stop::new(cancel, &self.consent);
+        let id = self.model_id(id, &stop).await?;
+        let ready = self.ready(permit, &id, &stop, out).await?;
+        Ok(ModelHandle {
+            id,
+            source: ready.source,
+            context_length: ready.model.context_length(),
+        })
+    }
+
+    /// Fetches a model onto this device without loading it.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub async fn pull_model(
+        &self,
+        permit: &Permit<RunAi>,
+        keep: &Permit<KeepModel>,
+        id: &str,
+        out: &dyn Outlet,
+        cancel: &Cancel,
+    ) -> Result<ModelSource, NodeError> {
+        let _working = self.activity.begin();
+        let stop = Stop::new(cancel, &self.consent);
+        let (entry, trusted) = self.entry(id, &stop).await?;
+        let fetched = self
+            .fetch(permit, &Shelf::on_device(keep), &entry, &trusted, &stop, out)
+            .await?;
+        Ok(fetched.source)
+    }
+
+    /// Adds a model that lies in a file of the operator's own; its header is read, nothing is copied.
+    ///
+    /// # Errors
+    /// [`NodeError::Engine`] when it cannot run.
+    pub async fn add_local_model(&self, id: &str, file: Arc<dyn ReadAt>) -> Result<ModelEntry, NodeError> {
+        let entry = manifest::of_header(id, &*file).await?;
+        let local = LocalModel {
+            entry: entry.clone(),
+            file,
+        };
+        lock(&self.local_models).insert(id.to_owned(), local);
+        Ok(entry)
+    }
+
+    /// Every model and its state on this device.
+    ///
+    /// # Errors
+    /// [`NodeError`] when the catalogue cannot be had.
+    pub async fn models(&self) -> Result<Vec<ModelStatus>, NodeError> {
+        let stop = Stop::new(&Cancel::new(), &self.consent);
+        let trusted = self.trusted(&stop).await?;
+        match self.model_manager.scan().await {
+            // Without storage nothing is stored.
+            Ok(()) | Err(StoreError::Denied(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let local: Vec<ModelEntry> = lock(&self.local_models).values().map(|l| l.entry.clone()).collect();
+        Ok(local
+            .iter()
+            .chain(&trusted.catalogue.models)
+            .map(|entry| self.status(entry))
+            .collect())
+    }
+
+    /// Deletes a model from this device.
+    ///
+    /// # Errors
+    /// [`NodeError::Store`] when storage fails, or while the model is being fetched.
+    pub async fn delete_model(&self, id: &str) -> Result<(), NodeError> {
+        lock(&self.loaded).retain(|loaded| loaded.id != id);
+        if !catalogue::is_model_id(id) {
+            return Err(self.not_found(id, &[]));
+        }
+        self.model_manager.delete(id).await?;
+        if let Some(trusted) = &*self.catalogue.lock().await {
+            self.changed(&trusted.catalogue, id);
+        }
+        Ok(())
+    }
+
+    /// Hashes a model on this device again. Returns the numbers of the chunks that are wrong; they will be fetched
+    /// again.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub async fn verify_model(&self, permit: &Permit<RunAi>, id: &str, cancel: &Cancel) -> Result<Vec<usize>, NodeError> {
+        let _: &Permit<RunAi> = permit;
+        let stop = Stop::new(cancel, &self.consent);
+        let (entry, _) = self.entry(id, &stop).await?;
+        self.model_manager.verify(&entry, &stop).await
+    }
+
+    fn changed(&self, catalogue: &Catalogue, id: &str) {
+        if let Some(entry) = catalogue.models.iter().find(|entry| entry.id == id) {
+            self.announce(&Event::ModelChanged {
+                status: self.status(entry),
+            });
+        }
+    }
+
+    fn status(&self, entry: &ModelEntry) -> ModelStatus {
+        let is_local = lock(&self.local_models).contains_key(&entry.id);
+        ModelStatus {
+            stored_bytes: if is_local {
+                entry.bytes
+            } else {
+                self.model_manager.stored_bytes(entry)
+            },
+            loaded: lock(&self.loaded).iter().any(|loaded| loaded.id == entry.id),
+            ..ModelStatus::of(entry)
+        }
+    }
+
+    /// The model that a request means: the one it names, the configured one, the first there is.
+    pub(crate) async fn model_id(&self, asked: Option<&str>, stop: &Stop) -> Result<String, NodeError> {
+        if let Some(id) = asked.filter(|id| !id.is_empty()) {
+            return Ok(id.to_owned());
+        }
+        if let Some(id) = self.config().model {
+            return Ok(id);
+        }
+        if let Some(id) = lock(&self.local_models).keys().next() {
+            return Ok(id.clone());
+        }
+        let trusted = self.trusted(stop).await?;
+        let first = trusted.catalogue.models.first().map(|entry| entry.id.clone());
+        first.ok_or_else(|| NodeError::ModelNotFound {
+            id: String::new(),
+            hint: "this deployment has no models; give it a catalogue".to_owned(),
+        })
+    }
+
+    fn not_found(&self, id: &str, models: &[ModelEntry]) -> NodeError {
+        let local: Vec<String> = lock(&self.local_models).keys().cloned().collect();
+        let known: Vec<&str> = local
+            .iter()
+            .map(String::as_str)
+            .chain(models.iter().map(|entry| entry.id.as_str()))
+            .take(20)
+            .collect();
+        NodeError::ModelNotFound {
+            id: id.chars().take(100).collect(),
+            hint: if known.is_empty() {
+                "there are no models here".to_owned()
+            } else {
+                format!("there are {}", known.join(", "))
+            },
+        }
+    }
+
+    async fn entry(&self, id: &str, stop: &Stop) -> Result<(ModelEntry, Arc<Trusted>), NodeError> {
+        let trusted = self.trusted(stop).await?;
+        let models = &trusted.catalogue.models;
+        match models.iter().find(|entry| entry.id == id) {
+            Some(entry) => Ok((entry.clone(), Arc::clone(&trusted))),
+            None => Err(self.not_found(id, models)),
+        }
+    }
+
+    /// The catalogue: the one given, or the one at its URL, or the one seen last.
+    async fn trusted(&self, stop: &Stop) -> Result<Arc<Trusted>, NodeError> {
+        let mut known = self.catalogue.lock().await;
+        if let Some(trusted) = &*known {
+            return Ok(Arc::clone(trusted));
+        }
+        let base = self.deployment.catalogue_url.clone();
+        let catalogue = match (&self.deployment.catalogue, &base) {
+            (Some(signed), _) => self.verified(signed)?,
+            (None, Some(url)) => self.fetch_catalogue(url, stop).await?,
+            (None, None) => Catalogue {
+                version: 1,
+                edition: 0,
+                gateways: Vec::new(),
+                models: Vec::new(),
+            },
+        };
+        let trusted = Arc::new(Trusted { catalogue, base });
+        *known = Some(Arc::clone(&trusted));
+        Ok(trusted)
+    }
+
+    fn verified(&self, signed: &SignedCatalogue) -> Result<Catalogue, NodeError> {
+        let key = self.deployment.catalogue_key.ok_or(CatalogueError::NoKey)?;
+        Ok(catalogue::verify(signed, &key)?)
+    }
+
+    async fn fetch_catalogue(&self, url: &str, stop: &Stop) -> Result<Catalogue, NodeError> {
+        // Nothing is fetched without consent.
+        stop.check()?;
+        let kept = self.kept_catalogue().await;
+        let fetched = match stop.race(self.download(url)).await? {
+            Ok(text) => text,
+            Err(reason) => {
+                return kept.ok_or(NodeError::Network {
+                    what: "the catalogue of models".to_owned(),
+                    reason,
+                });
+            }
+        };
+        let signed: SignedCatalogue =
+            serde_json::from_slice(&fetched).map_err(|error| CatalogueError::Malformed(error.to_string()))?;
+        let catalogue = self.verified(&signed)?;
+        catalogue::check_edition(&catalogue, kept.as_ref())?;
+        if kept.as_ref() != Some(&catalogue) && self.permit::<KeepModel>().is_ok() {
+            // Only a convenience for days without network: a full device is not an error here.
+            let _ = self.keep_catalogue(&fetched).await;
+        }
+        Ok(catalogue)
+    }
+
+    async fn kept_catalogue(&self) -> Option<Catalogue> {
+        let blob = self.platform.store.open(CATALOGUE_BLOB, false).await.ok()?;
+        if blob.size() > 2 * LARGEST_CATALOGUE as u64 {
+            return None;
+        }
+        let mut bytes = vec![0; blob.size() as usize];
+        blob.read_at(0, &mut bytes).await.ok()?;
+        self.verified(&serde_json::from_slice(&bytes).ok()?).ok()
+    }
+
+    async fn keep_catalogue(&self, bytes: &[u8]) -> Result<(), StoreError> {
+        let blob = self.platform.store.open(CATALOGUE_BLOB, true).await?;
+        blob.write_at(0, bytes).await?;
+        blob.set_size(bytes.len() as u64).await?;
+        blob.flush().await
+    }
+
+    async fn download(&self, url: &str) -> Result<Vec<u8>, String> {
+        if !is_fetchable(url) {
+            return Err(format!("{url} is neither https nor on this machine"));
+        }
+        let request = HttpRequest {
+            url: url.to_owned(),
+            range: None,
+        };
+        let mut response = self.platform.http.get(request).await.map_err(|error| error.to_string())?;
+        if response.status != 200 {
+            return Err(format!("{url} answers with status {}", response.status));
+        }
+        let mut bytes = Vec::new();
+        while let Some(piece) = response.body.next().await {
+            bytes.extend(piece.map_err(|error| error.to_string())?);
+            // JSON escapes at most double the text that was signed.
+            if bytes.len() > 2 * LARGEST_CATALOGUE {
+                return Err(format!("{url} is larger than a catalogue may be"));
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Fetches what is missing, telling the asker and everybody else how far it is, whoever began it.
+    async fn fetch(
+        &self,
+        permit: &Permit<RunAi>,
+        shelf: &Shelf<'_>,
+        entry: &ModelEntry,
+        trusted: &Trusted,
+        stop: &Stop,
+        out: &dyn Outlet,
+    ) -> Result<Fetched, NodeError> {
+        let order = Order {
+            entry,
+            gateways: &trusted.catalogue.gateways,
+            base: trusted.base.as_deref(),
+        };
+        let is_ours = AtomicBool::new(false);
+        let tell = |progress: Progress| {
+            is_ours.store(true, Ordering::Relaxed);
+            self.tell(progress, out);
+        };
+        let mut events = self.events();
+        let mut fetch = std::pin::pin!(self.model_manager.fetch(permit, shelf, order, stop, &tell));
+        let fetched = loop {
+            match select(fetch.as_mut(), events.next()).await {
+                Either::Left((fetched, _)) => break fetched?,
+                Either::Right((Some(Event::Progress { progress }), _))
+                    if progress.model == entry.id && !is_ours.load(Ordering::Relaxed) =>
+                {
+                    out.chunk(Chunk::Progress { progress });
+                }
+                Either::Right((Some(_), _)) => {}
+                Either::Right((None, fetch)) => break fetch.await?,
+            }
+        };
+        if fetched.source == ModelSource::Network {
+            self.changed(&trusted.catalogue, &entry.id);
+        }
+        Ok(fetched)
+    }
+
+    fn tell(&self, progress: Progress, out: &dyn Outlet) {
+        self.announce(&Event::Progress {
+            progress: progress.clone(),
+        });
+        out.chunk(Chunk::Progress { progress });
+    }
+
+    fn loaded(&self, id: &str) -> Option<Arc<dyn RunnableModel>> {
+        let wanted = self.config().context_length;
+        let mut loaded = lock(&self.loaded);
+        let at = loaded
+            .iter()
+            .position(|loaded| loaded.id == id && loaded.context_length == wanted)?;
+        // Used last, so evicted last.
+        let used = loaded.remove(at);
+        let model = Arc::clone(&used.model);
+        loaded.push(used);
+        Some(model)
+    }
+
+    /// Waits until a model is in memory and it is this caller's turn to use it.
+    pub(crate) async fn ready(
+        &self,
+        permit: &Permit<RunAi>,
+        id: &str,
+        stop: &Stop,
+        out: &dyn Outlet,
+    ) -> Result<Ready, NodeError> {
+        let mut tries = 0;
+        loop {
+            let file = if self.loaded(id).is_some() {
+                None
+            } else {
+                Some(self.file(permit, id, stop, out).await?)
+            };
+            let turn = stop.race(self.turns.next()).await??;
+            let id = id.to_owned();
+            if let Some(model) = self.loaded(&id) {
+                let source = ModelSource::Memory;
+                return Ok(Ready { id, model, source, turn });
+            }
+            // It was unloaded while we waited.
+            let Some((file, source, entry)) = file else { continue };
+            tries += 1;
+            match self.load(permit, &entry, &*file, stop, out).await {
+                Ok(model) => return Ok(Ready { id, model, source, turn }),
+                // Bytes that were right when they were written may have rotted since.
+                Err(NodeError::Engine(error)) if error.code() == ErrorCode::ModelInvalid && tries == 1 => {
+                    drop((turn, file));
+                    let is_local = lock(&self.local_models).contains_key(&id);
+                    let kept = self.permit::<KeepModel>().is_ok();
+                    if is_local || !kept || self.model_manager.verify(&entry, stop).await?.is_empty() {
+                        return Err(error.into());
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The model's bytes: the operator's own file, this device, or the network.
+    async fn file(
+        &self,
+        permit: &Permit<RunAi>,
+        id: &str,
+        stop: &Stop,
+        out: &dyn Outlet,
+    ) -> Result<(Arc<dyn ReadAt>, ModelSource, ModelEntry), NodeError> {
+        let local = lock(&self.local_models).get(id).cloned();
+        if let Some(local) = local {
+            return Ok((local.file, ModelSource::Device, local.entry));
+        }
+        let (entry, trusted) = self.entry(id, stop).await?;
+        let keep = self.permit::<KeepModel>();
+        let shelf = match &keep {
+            Ok(keep) => Shelf::on_device(keep),
+            Err(_) => Shelf::in_memory(permit),
+        };
+        let mut fetched = self.fetch(permit, &shelf, &entry, &trusted, stop, out).await;
+        if keep.is_ok() && matches!(fetched, Err(NodeError::Store(StoreError::Denied(_)))) {
+            self.announce(&Event::Warning {
+                message: "this device refuses storage, so the model is kept in memory only".to_owned(),
+            });
+            let shelf = Shelf::in_memory(permit);
+            fetched = self.fetch(permit, &shelf, &entry, &trusted, stop, out).await;
+        }
+        let fetched = fetched?;
+        Ok((fetched.blob, fetched.source, entry))
+    }
+
+    async fn load(
+        &self,
+        permit: &Permit<RunAi>,
+        entry: &ModelEntry,
+        file: &dyn ReadAt,
+        stop: &Stop,
+        out: &dyn Outlet,
+    ) -> Result<Arc<dyn RunnableModel>, NodeError> {
+        let allowed = self.resource_manager.memory_bytes();
+        if entry.bytes > allowed {
+            return Err(NodeError::AboveMemoryCap {
+                id: entry.id.clone(),
+                needed: entry.bytes,
+                allowed,
+            });
+        }
+        lock(&self.loaded).retain(|loaded| loaded.id != entry.id);
+        // The weights take about as much memory as the file.
+        self.unload_above(allowed.saturating_sub(entry.bytes));
+        let taken: u64 = lock(&self.loaded).iter().map(|l| l.model.memory_bytes()).sum();
+        let wish = LoadWish {
+            context_length: self.config().context_length,
+            memory_bytes: allowed.saturating_sub(taken),
+        };
+        let progress = |done: u64, total: u64| {
+            let progress = Progress {
+                model: entry.id.clone(),
+                stage: Stage::Load,
+                done,
+                total,
+                bytes_per_second: None,
+            };
+            self.tell(progress, out);
+        };
+        let _pin = self.model_manager.pin(&entry.id);
+        let busy = self.resource_manager.begin();
+        let model = stop
+            .race(self.inference_engine.load(permit, file, wish, &progress))
+            .await;
+        self.resource_manager.end(&busy);
+        let model = model??;
+        // A copy in memory has done its duty.
+        self.model_manager.forget_in_memory(&entry.id).await?;
+        lock(&self.loaded).push(Loaded {
+            id: entry.id.clone(),
+            model: Arc::clone(&model),
+            context_length: wish.context_length,
+        });
+        self.announce(&Event::ModelChanged {
+            status: self.status(entry),
+        });
+        Ok(model)
+    }
+}
