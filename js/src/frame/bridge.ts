@@ -6,7 +6,7 @@ import type { BridgeEnvironment } from "../host/bridge-module.js";
 import { BUS_NAME } from "../host/channel-port.js";
 import { type LayoutRequest, readToFrame, type ToFrame } from "../host/control.js";
 import type { DeploymentModel } from "../host/deployment.js";
-import { configOf, type SiteOptions } from "../host/site-options.js";
+import { configOf, isObject, type SiteOptions } from "../host/site-options.js";
 import { NodeClient } from "../protocol/client.js";
 import { errorToBody, KwaaiNetError } from "../protocol/errors.js";
 import { asPort } from "../protocol/port.js";
@@ -15,6 +15,10 @@ import type { MountAssistant, MountConsentPanel, Mounted, MountedAssistant } fro
 import { NodeWorker } from "./node-worker.js";
 import { clearStorage, readRecord } from "./record.js";
 import { ServiceWorkerHost } from "./service-worker-host.js";
+
+/** To the bridges of other tabs: what they know about consent no longer holds. */
+const GRANTED = "granted";
+const WITHDRAWN = "withdrawn";
 
 const HIDDEN: LayoutRequest = { mode: "hidden", width: 0, height: 0 };
 
@@ -32,6 +36,7 @@ export class Bridge {
   #assistantRoot: HTMLElement | null = null;
   #assistantLayout = HIDDEN;
   #serviceWorker: ServiceWorkerHost | null = null;
+  readonly #tabs = new BroadcastChannel(BUS_NAME);
 
   constructor(environment: BridgeEnvironment) {
     this.#environment = environment;
@@ -81,22 +86,23 @@ export class Bridge {
     this.#locales = [...navigator.languages, ...locales];
     this.#record = await readRecord(Date.now());
     control.postMessage({ type: "ready", nonce, purposes: this.#purposes });
-    if (this.#mayRun) await this.#showAssistant(false);
-    else this.#awaitOtherTab();
+    this.#tabs.addEventListener("message", (event: MessageEvent<unknown>) => {
+      this.#onOtherTab(event.data).catch((error: unknown) => this.#fault(error));
+    });
+    await this.#showAssistant(false);
   }
 
   /** Another tab of this site may be asked first; then nobody is asked twice. */
-  #awaitOtherTab(): void {
-    const channel = new BroadcastChannel(BUS_NAME);
-    channel.onmessage = async () => {
-      const record = this.#record ?? (await readRecord(Date.now()));
-      if (record === null) return;
-      channel.close();
-      if (this.#record !== null) return;
+  async #onOtherTab(data: unknown): Promise<void> {
+    const { type } = isObject(data) ? data : {};
+    if (type === WITHDRAWN) await this.#forget();
+    if (type === GRANTED && this.#record === null) {
+      const record = await readRecord(Date.now());
+      if (record === null || this.#record !== null) return;
       this.#record = record;
-      this.#closePanel();
+      if (this.#panel !== null) this.#closePanel();
       await this.#afterGrant(false);
-    };
+    }
   }
 
   #connect(port: MessagePort): void {
@@ -172,6 +178,7 @@ export class Bridge {
     } finally {
       if (this.#record === had) this.#tellConsent();
     }
+    this.#tabs.postMessage({ type: GRANTED });
     await this.#afterGrant(true);
   }
 
@@ -187,6 +194,7 @@ export class Bridge {
     } finally {
       this.#withdrawing = false;
     }
+    this.#tabs.postMessage({ type: WITHDRAWN });
     await this.#forget();
     await this.#ask(true);
   }
@@ -209,7 +217,6 @@ export class Bridge {
     await this.#serviceWorker?.remove();
     this.#serviceWorker = null;
     await clearStorage();
-    this.#awaitOtherTab();
   }
 
   #tellConsent(): void {

@@ -1,6 +1,6 @@
 import type { ConsentRecord } from "../protocol/types.js";
 
-/** Where the node keeps what outlives it (sdk-wasm/src/platform). */
+/** The node's folder, and its database (sdk-wasm/src/platform/blob_store.rs). */
 const DIRECTORY = "kwaainet";
 const RECORD = "consent.json";
 
@@ -20,8 +20,9 @@ export async function readRecord(now: number): Promise<ConsentRecord | null> {
   }
 }
 
-/** Deletes what is left of the node's directory after the node is gone. Another tab may still hold files. */
+/** Deletes what is left of the node's storage after the node is gone. Another tab may still hold files. */
 export async function clearStorage(): Promise<void> {
+  globalThis.indexedDB?.deleteDatabase(DIRECTORY);
   const root = await navigator.storage?.getDirectory?.().catch(() => null);
   await root?.removeEntry(DIRECTORY, { recursive: true }).catch(() => undefined);
 }

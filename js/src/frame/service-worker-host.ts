@@ -41,11 +41,11 @@ export class ServiceWorkerHost {
   }
 
   async remove(): Promise<void> {
-    await this.#registration?.unregister();
     const names = await caches.keys().catch(() => []);
     await Promise.all(
       names.filter((name) => name.startsWith(CACHE_PREFIX)).map((name) => caches.delete(name)),
     );
+    await this.#registration?.unregister();
   }
 
   #post(message: ToServiceWorker): void {

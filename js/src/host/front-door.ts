@@ -1,6 +1,6 @@
 /**
- * Registers the site's own service worker (self-hosted sites), which answers `/kwaainet/v1/...` on the site's pages,
- * and keeps it alive while it streams to this page.
+ * The page's part in `/kwaainet/v1/...` on self-hosted sites: registers the site's own service worker, if there is one,
+ * and keeps whichever answers alive while it streams to this page.
  */
 import { KwaaiNetError } from "../protocol/errors.js";
 import { readFromServiceWorker, type ToServiceWorker } from "./service-worker-messages.js";
@@ -9,28 +9,30 @@ import { readFromServiceWorker, type ToServiceWorker } from "./service-worker-me
 const PING_MS = 10_000;
 
 /** Call only with consent: a registration is storage. Returns what ends it. */
-export function frontDoor(path: string, onFault: (error: KwaaiNetError) => void): () => void {
+export function frontDoor(path: string | undefined, onFault: (error: KwaaiNetError) => void): () => void {
   let timer: ReturnType<typeof setInterval> | undefined;
   let registration: ServiceWorkerRegistration | null = null;
-  const ping = () => registration?.active?.postMessage({ type: "ping" } satisfies ToServiceWorker);
+  const container: ServiceWorkerContainer | undefined = navigator.serviceWorker;
+  const ping = () => container.controller?.postMessage({ type: "ping" } satisfies ToServiceWorker);
   const onMessage = (event: MessageEvent<unknown>) => {
     const message = readFromServiceWorker(event.data);
     if (message === null) return;
     clearInterval(timer);
     timer = message.open > 0 ? setInterval(ping, PING_MS) : undefined;
   };
-  const container: ServiceWorkerContainer | undefined = navigator.serviceWorker;
   const failed = (cause?: unknown) => {
     const message = `The service worker ${path} could not be registered: check that it is served as JavaScript from this site.`;
     onFault(new KwaaiNetError("hostBlocked", message, { cause }));
   };
-  if (container === undefined) failed();
-  else {
-    container.addEventListener("message", onMessage);
-    container.startMessages();
-    container.register(path).then((registered) => {
-      registration = registered;
-    }, failed);
+  container?.addEventListener("message", onMessage);
+  container?.startMessages();
+  if (path !== undefined) {
+    if (container === undefined) failed();
+    else {
+      container.register(path).then((registered) => {
+        registration = registered;
+      }, failed);
+    }
   }
   return () => {
     clearInterval(timer);

@@ -1,5 +1,5 @@
 /** Between the OpenAI shape of chat completions and the node's own, for the page's API and the front door. */
-import type { ChatDone, ChatRequest, ErrorBody, ErrorCode, Receipt } from "./types.js";
+import type { ChatDone, ChatRequest, ErrorBody, ErrorCode, ModelStatus, Receipt } from "./types.js";
 
 export interface CompletionUsage {
   prompt_tokens: number;
@@ -52,6 +52,34 @@ export interface ChatCompletionChunkChoice {
   delta: { role?: "assistant"; content?: string };
   logprobs: null;
   finish_reason: CompletionFinishReason | null;
+}
+
+export interface ModelList {
+  object: "list";
+  data: Model[];
+}
+
+export interface Model {
+  id: string;
+  object: "model";
+  /** Not known; 0 stands for that. */
+  created: number;
+  owned_by: string;
+  /** What of it is on this device. */
+  kwaainet: ModelStatus;
+}
+
+export function toModelList(statuses: readonly ModelStatus[]): ModelList {
+  const data = statuses.map(
+    (status): Model => ({
+      id: status.id,
+      object: "model",
+      created: 0,
+      owned_by: "kwaainet",
+      kwaainet: status,
+    }),
+  );
+  return { object: "list", data };
 }
 
 /** The fields of a request that the node knows. Others are left out, as OpenAI-compatible servers do. */

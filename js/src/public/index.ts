@@ -8,6 +8,8 @@ export type {
   CompletionExtra,
   CompletionFinishReason,
   CompletionUsage,
+  Model,
+  ModelList,
 } from "../protocol/openai.js";
 export type {
   Capabilities,

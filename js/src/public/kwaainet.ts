@@ -2,8 +2,9 @@ import { Connection } from "../host/connection.js";
 import { frontDoor } from "../host/front-door.js";
 import { NodeClient } from "../protocol/client.js";
 import { KwaaiNetError } from "../protocol/errors.js";
+import { type ModelList, toModelList } from "../protocol/openai.js";
 import { asPort } from "../protocol/port.js";
-import type { Capabilities, ModelStatus, Event as NodeEvent, Purpose } from "../protocol/types.js";
+import type { Capabilities, Event as NodeEvent, Purpose } from "../protocol/types.js";
 import { type Chat, Completions } from "./chat.js";
 import { type ConsentStatus, Emitter, type KwaaiNetEvents } from "./events.js";
 import { checkOptions, type KwaaiNetOptions } from "./options.js";
@@ -22,7 +23,7 @@ export interface Assistant {
 
 export interface Models {
   /** The models of the deployment and what of them is on this device. Needs consent. */
-  list(): Promise<ModelStatus[]>;
+  list(): Promise<ModelList>;
 }
 
 /** A private AI on this page: the model runs on the visitor's device, after the visitor agreed. */
@@ -35,6 +36,7 @@ export class KwaaiNet {
   readonly #client: NodeClient;
   readonly #emitter = new Emitter();
   readonly #serviceWorker: string | undefined;
+  readonly #selfHosted: boolean;
   #purposes: readonly Purpose[] = [];
   /** The visitor refused on this page: only `consent.ask()` asks again. */
   #refused = false;
@@ -52,6 +54,7 @@ export class KwaaiNet {
     // A folder's URL ends with a slash, or the last part of it would be replaced.
     const url = new URL(base.endsWith("/") ? base : `${base}/`, document.baseURI);
     this.#serviceWorker = serviceWorker;
+    this.#selfHosted = url.origin === location.origin;
     this.#client = new NodeClient({ wake: () => this.#connect() });
     this.#client.onEvent((event) => this.#onNodeEvent(event));
     this.#connection = new Connection(url, site, {
@@ -63,7 +66,7 @@ export class KwaaiNet {
     });
     const ready = () => this.#readyToRun();
     this.chat = { completions: new Completions({ client: this.#client, model: site.model, ready }) };
-    this.models = { list: () => this.#asked((client) => client.models()) };
+    this.models = { list: () => this.#asked(async (client) => toModelList(await client.models())) };
     this.consent = { ask: () => this.#ask(), status: () => ({ purposes: this.#purposes }) };
     this.assistant = { open: () => this.#openAssistant(true), close: () => this.#openAssistant(false) };
   }
@@ -152,7 +155,7 @@ export class KwaaiNet {
       this.#client.failAll(consentRequired());
       this.#closeFrontDoor?.();
       this.#closeFrontDoor = null;
-    } else if (this.#serviceWorker !== undefined && this.#closeFrontDoor === null) {
+    } else if ((this.#serviceWorker !== undefined || this.#selfHosted) && this.#closeFrontDoor === null) {
       this.#closeFrontDoor = frontDoor(this.#serviceWorker, (error) => this.#onFault(error));
     }
   }

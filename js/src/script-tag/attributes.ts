@@ -15,6 +15,8 @@ const attributeOf = (option: string): string => {
 
 export interface Attributes {
   readonly options: KwaaiNetOptions;
+  /** The page makes its own instances. */
+  readonly manual: boolean;
   readonly problems: readonly string[];
 }
 
@@ -23,10 +25,11 @@ export function readAttributes(
   dataset: Readonly<Record<string, string | undefined>>,
   base: string,
 ): Attributes {
+  const { manual, ...others } = dataset;
   const raw = Object.fromEntries(
-    Object.entries(dataset).map(([name, value]) => [renamed[name] ?? name, value]),
+    Object.entries(others).map(([name, value]) => [renamed[name] ?? name, value]),
   );
   const { base: own, serviceWorker, site, problems } = checkOptions({ base, ...raw }, attributeOf);
   const options = { base: own ?? base, ...site, ...(serviceWorker === undefined ? {} : { serviceWorker }) };
-  return { options, problems };
+  return { options, manual: manual !== undefined && manual !== "false", problems };
 }

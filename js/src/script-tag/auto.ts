@@ -1,5 +1,5 @@
 /** Entry of `sovereign-ai.js`: one tag, one instance. */
-import { KwaaiNet, KwaaiNetError } from "../public/index.js";
+import { KwaaiNet, KwaaiNetError, type KwaaiNetOptions } from "../public/index.js";
 import { baseOf, readAttributes } from "./attributes.js";
 
 declare global {
@@ -13,23 +13,22 @@ declare global {
 
 // Only while the script runs is it the current one.
 const script = document.currentScript;
-if (window.kwaainet !== undefined) {
+if (window.KwaaiNet !== undefined) {
   console.warn("KwaaiNet: the script is on this page more than once; the first one counts.");
 } else if (script instanceof HTMLScriptElement) start(script);
 
 function start(tag: HTMLScriptElement): void {
   const base = baseOf(tag.src);
-  const { options, problems } = readAttributes(tag.dataset, base);
+  const { options, manual, problems } = readAttributes(tag.dataset, base);
   for (const problem of problems) console.warn(`KwaaiNet: ${problem}.`);
   // The page's own instances find our files where the tag found them.
-  class PageKwaaiNet extends KwaaiNet {
-    constructor(own: ConstructorParameters<typeof KwaaiNet>[0] = {}) {
+  window.KwaaiNet = class extends KwaaiNet {
+    constructor(own: KwaaiNetOptions = {}) {
       super({ ...(options.base === undefined ? {} : { base: options.base }), ...own });
     }
-  }
-  Object.defineProperty(PageKwaaiNet, "name", { value: "KwaaiNet" });
-  window.KwaaiNet = PageKwaaiNet;
-  const instance = new KwaaiNet(options);
+  };
+  if (manual) return;
+  const instance = new window.KwaaiNet(options);
   window.kwaainet = instance;
   const begin = async () => {
     await instance.initialize();

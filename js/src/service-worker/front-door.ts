@@ -6,9 +6,9 @@ import {
   includesUsage,
   statusOf,
   toChatRequest,
+  toModelList,
   toOpenAiError,
 } from "../protocol/openai.js";
-import type { ModelStatus } from "../protocol/types.js";
 
 export interface FrontDoorEnvironment {
   readonly client: NodeClient;
@@ -45,14 +45,14 @@ async function routed(route: string, request: Request, environment: FrontDoorEnv
   }
   if (method === "GET" && route === "models") {
     await node();
-    return json({ object: "list", data: (await client.models()).map(modelObject) });
+    return json(toModelList(await client.models()));
   }
   if (method === "GET" && route.startsWith("models/")) {
     await node();
     const id = decodeURIComponent(route.slice("models/".length));
-    const model = (await client.models()).find((status) => status.id === id);
+    const model = toModelList(await client.models()).data.find((entry) => entry.id === id);
     if (model === undefined) throw new KwaaiNetError("modelNotFound", `There is no model ${id} here.`);
-    return json(modelObject(model));
+    return json(model);
   }
   if (method === "POST" && route === "chat/completions") return complete(request, environment);
   const message = `${method} ${new URL(request.url).pathname} is not served here: use models, chat/completions or health.`;
@@ -148,10 +148,6 @@ async function readBody(request: Request): Promise<Record<string, unknown>> {
     // The same answer as for JSON that is no object.
   }
   throw new KwaaiNetError("badRequest", "The body is not a JSON object.");
-}
-
-function modelObject(model: ModelStatus): object {
-  return { id: model.id, object: "model", created: 0, owned_by: "kwaainet", kwaainet: model };
 }
 
 function failed(error: unknown): Response {

@@ -7,7 +7,7 @@ import { KwaaiNetError, messageOf } from "../protocol/errors.js";
 import * as simd from "../protocol/generated/kwaainet.js";
 import { asPort } from "../protocol/port.js";
 import type { Missing } from "../protocol/types.js";
-import { hasSimd, makeReport, probeStorage, threadsOf } from "./report.js";
+import { hasSimd, makeReport, storageOf, threadsOf } from "./report.js";
 
 type Glue = typeof simd;
 
@@ -24,30 +24,31 @@ export async function startNode({ host, deployment, missing, fetchWasm }: NodeSt
     const message = "This browser has no WebAssembly SIMD, which every model needs: update the browser.";
     throw new KwaaiNetError("unsupported", message);
   }
-  const { wasmSimd, wasmThreads, glueThreads } = deployment.assets;
-  // Shared memory can be made without isolation, but not be shared: isolation is what counts. A service worker
-  // may be isolated, but has no threads to share with.
-  const isolated = globalThis.crossOriginIsolated === true && host !== "service-worker";
-  const threadsBuilt = wasmThreads !== undefined && glueThreads !== undefined;
-  const processors = navigator.hardwareConcurrency || 1;
-  const storage = await probeStorage();
-  const webLocks = "locks" in navigator;
-  const hostReport = makeReport({ host, processors, isolated, threadsBuilt, storage, webLocks, missing });
-  const threads = threadsOf({ isolated, threadsBuilt, processors });
-  const glue: Glue = threads > 1 && glueThreads !== undefined ? await import(glueThreads) : simd;
-  const url = threads > 1 && wasmThreads !== undefined ? wasmThreads : wasmSimd;
+  const { catalogueUrl, catalogueKey, assets } = deployment;
+  const probes = {
+    host,
+    missing,
+    // Shared memory can be made without isolation, but not be shared: isolation is what counts.
+    isolated: globalThis.crossOriginIsolated === true,
+    threadsBuilt: assets.wasmThreads !== undefined && assets.glueThreads !== undefined,
+    processors: navigator.hardwareConcurrency || 1,
+    webLocks: "locks" in navigator,
+  };
+  const threads = threadsOf(probes);
+  const { glue, url } = await chooseBuild(assets, threads > 1);
   try {
     await glue.default({ module_or_path: fetchWasm?.(url) ?? url });
   } catch (cause) {
-    const message = `The node could not be loaded (${messageOf(cause)}): check that ${new URL(url).pathname} is served.`;
+    const file = new URL(url).pathname;
+    const message = `The node could not be loaded (${messageOf(cause)}): check that ${file} is served.`;
     throw new KwaaiNetError("networkUnreachable", message, { cause, retryable: true });
   }
-  const { catalogueUrl, catalogueKey } = deployment;
   const node = await glue.start_node({
-    hostReport,
+    hostReport: makeReport(probes),
     deployment: { catalogueUrl, catalogueKey },
-    storage,
+    storage: storageOf(host),
     threads,
+    poolUrl: assets.glueThreads,
   });
   return {
     epoch: node.epoch,
@@ -57,4 +58,14 @@ export async function startNode({ host, deployment, missing, fetchWasm }: NodeSt
       return asPort(port2);
     },
   };
+}
+
+async function chooseBuild(
+  { wasmSimd, wasmThreads, glueThreads }: Deployment["assets"],
+  withThreads: boolean,
+): Promise<{ glue: Glue; url: string }> {
+  if (!withThreads || wasmThreads === undefined || glueThreads === undefined)
+    return { glue: simd, url: wasmSimd };
+  // Its own file: most visitors of other browsers never need it.
+  return { glue: await import(glueThreads), url: wasmThreads };
 }
