@@ -8,7 +8,11 @@ pub(crate) fn name(error: &JsValue) -> String {
     error
         .dyn_ref::<js_sys::Error>()
         .map(|error| String::from(error.name()))
-        .or_else(|| error.dyn_ref::<web_sys::DomException>().map(web_sys::DomException::name))
+        .or_else(|| {
+            error
+                .dyn_ref::<web_sys::DomException>()
+                .map(web_sys::DomException::name)
+        })
         .unwrap_or_default()
 }
 

@@ -15,3 +15,14 @@ mod error;
 mod executor;
 #[cfg(target_family = "wasm")]
 mod fault;
+#[cfg(target_family = "wasm")]
+mod node;
+#[cfg(target_family = "wasm")]
+mod port;
+#[cfg(target_family = "wasm")]
+mod threads;
+
+#[cfg(target_family = "wasm")]
+pub use node::{NodeHandle, start_node};
+#[cfg(target_family = "wasm")]
+pub use port::PortLike;

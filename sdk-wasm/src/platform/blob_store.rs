@@ -52,7 +52,10 @@ pub(crate) async fn choose(wanted: &str) -> Chosen {
             (Ok(files), Ok(_)) => {
                 let sync = wanted == "opfs-sync" && Files::has_sync_handles();
                 if wanted == "opfs-sync" && !sync {
-                    without("FileSystemFileHandle.createSyncAccessHandle", "models are kept in IndexedDB");
+                    without(
+                        "FileSystemFileHandle.createSyncAccessHandle",
+                        "models are kept in IndexedDB",
+                    );
                 }
                 name = if sync { "opfs-sync" } else { "indexeddb" };
                 store = shared(BrowserStore {
@@ -62,7 +65,10 @@ pub(crate) async fn choose(wanted: &str) -> Chosen {
                 });
             }
             (Err(error), _) | (_, Err(error)) => {
-                without(&format!("storage ({error})"), "nothing is kept: the model is fetched at each visit");
+                without(
+                    &format!("storage ({error})"),
+                    "nothing is kept: the model is fetched at each visit",
+                );
             }
         }
     }

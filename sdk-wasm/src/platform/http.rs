@@ -56,7 +56,10 @@ async fn get(request: HttpRequest) -> Result<HttpResponse, HttpError> {
             .set("Range", &format!("bytes={first}-{last}"))
             .map_err(unreachable)?;
     }
-    let response: Response = JsFuture::from(fetch(&request)).await.map_err(unreachable)?.unchecked_into();
+    let response: Response = JsFuture::from(fetch(&request))
+        .await
+        .map_err(unreachable)?
+        .unchecked_into();
     let content_length = response
         .headers()
         .get("Content-Length")

@@ -6,6 +6,7 @@ pub(crate) mod blob_store;
 pub(crate) mod clock;
 #[cfg(target_family = "wasm")]
 pub(crate) mod http;
+#[cfg(any(target_feature = "atomics", test))]
 pub(crate) mod parallel;
 #[cfg(target_family = "wasm")]
 pub(crate) mod random;

@@ -29,10 +29,16 @@ struct Job {
 }
 
 // SAFETY: `piece` is `Sync`, and it is only called while the `run` that lent it waits (see `Job::work`).
-#[expect(unsafe_code, reason = "thread glue: hands a borrowed closure to threads that outlive the borrow")]
+#[expect(
+    unsafe_code,
+    reason = "thread glue: hands a borrowed closure to threads that outlive the borrow"
+)]
 unsafe impl Send for Job {}
 // SAFETY: as above; everything else in it is atomic.
-#[expect(unsafe_code, reason = "thread glue: hands a borrowed closure to threads that outlive the borrow")]
+#[expect(
+    unsafe_code,
+    reason = "thread glue: hands a borrowed closure to threads that outlive the borrow"
+)]
 unsafe impl Sync for Job {}
 
 impl Job {
@@ -44,7 +50,10 @@ impl Job {
             if at >= self.count {
                 return last;
             }
-            let one = OneDone { job: self, last: &mut last };
+            let one = OneDone {
+                job: self,
+                last: &mut last,
+            };
             // SAFETY: piece `at` has not been done, so `done` is below `count`, so `Pool::run` has not
             // returned and the closure it borrowed is alive.
             #[expect(unsafe_code, reason = "thread glue: see the invariant above")]
@@ -207,7 +216,8 @@ impl Parallel for Pool {
         // SAFETY: only the lifetime changes. The job is over before this function returns, on every path
         // (`Over` waits also when a piece panics), and a job that is over calls the closure no more.
         #[expect(unsafe_code, reason = "thread glue: the borrow outlives the job")]
-        let piece = unsafe { std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), *const Piece>(borrowed) };
+        let piece =
+            unsafe { std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), *const Piece>(borrowed) };
         let job = Arc::new(Job {
             piece,
             count,
@@ -263,7 +273,10 @@ mod tests {
                 pool.run(count, &|at| {
                     seen[at].fetch_add(1, Ordering::Relaxed);
                 });
-                assert!(seen.iter().all(|times| times.load(Ordering::Relaxed) == 1), "round {round}");
+                assert!(
+                    seen.iter().all(|times| times.load(Ordering::Relaxed) == 1),
+                    "round {round}"
+                );
             }
         });
     }
@@ -275,7 +288,10 @@ mod tests {
             let threads = Mutex::new(std::collections::BTreeSet::new());
             pool.run(64, &|_| {
                 std::thread::sleep(Duration::from_millis(1));
-                threads.lock().unwrap().insert(format!("{:?}", std::thread::current().id()));
+                threads
+                    .lock()
+                    .unwrap()
+                    .insert(format!("{:?}", std::thread::current().id()));
             });
             assert_eq!(threads.lock().unwrap().len(), 3);
         });

@@ -32,15 +32,19 @@ const PAGE_BYTES: u64 = 1 << 20;
 /// Whether our database is there. Opening it to find out would create it.
 pub(super) async fn exists() -> Result<bool, StoreError> {
     let denied = |error: JsValue| StoreError::Denied(reason(&error));
-    let all = JsFuture::from(databases().map_err(denied)?).await.map_err(denied)?;
-    Ok(Array::from(&all).iter().any(|database| {
-        Reflect::get(&database, &"name".into()).is_ok_and(|name| name == NAME)
-    }))
+    let all = JsFuture::from(databases().map_err(denied)?)
+        .await
+        .map_err(denied)?;
+    Ok(Array::from(&all)
+        .iter()
+        .any(|database| Reflect::get(&database, &"name".into()).is_ok_and(|name| name == NAME)))
 }
 
 fn failed(error: &rexie::Error) -> StoreError {
     // The browser's own exception sits in one of many variants, by what was being done.
-    let detail = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+    let detail = error
+        .source()
+        .map_or_else(|| error.to_string(), ToString::to_string);
     let debug = format!("{error:?}");
     if debug.contains("QuotaExceededError") {
         return StoreError::Full {
@@ -218,7 +222,9 @@ impl PagedBlob {
             transaction.store(PAGES)?.get(key(&self.name, page)).await
         };
         let value = value.await.map_err(|error| failed(&error))?;
-        Ok(value.map(|value| Uint8Array::new(&value).to_vec()).unwrap_or_default())
+        Ok(value
+            .map(|value| Uint8Array::new(&value).to_vec())
+            .unwrap_or_default())
     }
 
     async fn read(&self, offset: u64, buf: &mut [u8]) -> Result<(), StoreError> {
@@ -254,14 +260,21 @@ impl PagedBlob {
             let (piece, others) = rest.split_at(rest.len().min(PAGE_BYTES as usize - within));
             let whole = within == 0 && piece.len() as u64 == PAGE_BYTES;
             // A blob has one writer, so nothing changes between this read and the write.
-            let mut page = if whole { Vec::new() } else { self.page(at / PAGE_BYTES).await? };
+            let mut page = if whole {
+                Vec::new()
+            } else {
+                self.page(at / PAGE_BYTES).await?
+            };
             if page.len() < within + piece.len() {
                 page.resize(within + piece.len(), 0);
             }
             if let Some(to) = page.get_mut(within..within + piece.len()) {
                 to.copy_from_slice(piece);
             }
-            changed.push((key(&self.name, at / PAGE_BYTES), Uint8Array::new_from_slice(&page)));
+            changed.push((
+                key(&self.name, at / PAGE_BYTES),
+                Uint8Array::new_from_slice(&page),
+            ));
             at += piece.len() as u64;
             rest = others;
         }
@@ -269,8 +282,11 @@ impl PagedBlob {
         self.connection
             .change(bytes.len() as u64, async |pages, sizes| {
                 let puts = changed.iter().map(|(key, page)| pages.put(page, Some(key)));
-                let (puts, size) =
-                    join(join_all(puts), sizes.put(&(size as f64).into(), Some(&self.name.as_str().into()))).await;
+                let (puts, size) = join(
+                    join_all(puts),
+                    sizes.put(&(size as f64).into(), Some(&self.name.as_str().into())),
+                )
+                .await;
                 puts.into_iter().collect::<rexie::Result<Vec<_>>>()?;
                 size
             })
@@ -289,7 +305,11 @@ impl PagedBlob {
                 let behind = pages_from(&self.name, last)?;
                 // In this order: requests of one transaction are carried out as they were sent.
                 let cut = pages.delete(behind.into());
-                let (last, name, size) = (key(&self.name, last), self.name.as_str().into(), (size as f64).into());
+                let (last, name, size) = (
+                    key(&self.name, last),
+                    self.name.as_str().into(),
+                    (size as f64).into(),
+                );
                 let last = pages.put(&kept, Some(&last));
                 let size = sizes.put(&size, Some(&name));
                 let (cut, (last, size)) = join(cut, join(last, size)).await;

@@ -54,7 +54,9 @@ impl Files {
     /// Reaches the file system without creating anything.
     pub(super) async fn reach() -> Result<Self, StoreError> {
         let failed = |error: JsValue| StoreError::Denied(reason(&error));
-        let root = JsFuture::from(get_directory().map_err(failed)?).await.map_err(failed)?;
+        let root = JsFuture::from(get_directory().map_err(failed)?)
+            .await
+            .map_err(failed)?;
         Ok(Self {
             root: root.unchecked_into(),
             clock: BrowserClock::new().map_err(failed)?,
@@ -114,7 +116,9 @@ impl Files {
             size: Cell::new(size),
             deleted: Cell::new(false),
         });
-        self.open.borrow_mut().insert(name.to_owned(), Arc::downgrade(&blob));
+        self.open
+            .borrow_mut()
+            .insert(name.to_owned(), Arc::downgrade(&blob));
         Ok(blob)
     }
 
@@ -128,7 +132,10 @@ impl Files {
     pub(super) async fn open_whole(&self, name: &str, create: bool) -> Result<Arc<dyn Blob>, StoreError> {
         let failed = |error: JsValue| store_error(name, &error);
         let handle = self.file(name, create).await.map_err(failed)?;
-        let file: File = JsFuture::from(handle.get_file()).await.map_err(failed)?.unchecked_into();
+        let file: File = JsFuture::from(handle.get_file())
+            .await
+            .map_err(failed)?
+            .unchecked_into();
         let bytes = JsFuture::from(file.array_buffer()).await.map_err(failed)?;
         Ok(shared(WholeBlob {
             name: name.to_owned(),
@@ -147,7 +154,9 @@ impl Files {
         let entries = directory.entries();
         let mut blobs = Vec::new();
         loop {
-            let next = JsFuture::from(entries.next().map_err(failed)?).await.map_err(failed)?;
+            let next = JsFuture::from(entries.next().map_err(failed)?)
+                .await
+                .map_err(failed)?;
             let get = |name: &str| Reflect::get(&next, &name.into()).unwrap_or_default();
             if get("done").is_truthy() {
                 return Ok(blobs);
@@ -160,7 +169,10 @@ impl Files {
                 Some(blob) => blob.size(),
                 None => {
                     let handle: FileSystemFileHandle = entry.get(1).unchecked_into();
-                    let file: File = JsFuture::from(handle.get_file()).await.map_err(failed)?.unchecked_into();
+                    let file: File = JsFuture::from(handle.get_file())
+                        .await
+                        .map_err(failed)?
+                        .unchecked_into();
                     file.size() as u64
                 }
             };
@@ -232,7 +244,10 @@ impl SyncBlob {
     }
 
     fn read(&self, offset: u64, buf: &mut [u8]) -> Result<(), StoreError> {
-        if offset.checked_add(buf.len() as u64).is_none_or(|end| end > self.size.get()) {
+        if offset
+            .checked_add(buf.len() as u64)
+            .is_none_or(|end| end > self.size.get())
+        {
             return Err(out_of_range(offset, buf.len(), self.size.get()));
         }
         let mut done = 0;
@@ -335,7 +350,9 @@ struct WholeBlob {
 
 impl WholeBlob {
     async fn replace(&self) -> Result<(), JsValue> {
-        let writable: Writable = JsFuture::from(self.handle.create_writable()?).await?.unchecked_into();
+        let writable: Writable = JsFuture::from(self.handle.create_writable()?)
+            .await?
+            .unchecked_into();
         let bytes = Uint8Array::new_from_slice(&self.bytes.borrow());
         JsFuture::from(writable.write(&bytes)?).await?;
         // Only now does the file change, at once.
