@@ -318,9 +318,9 @@ pub struct Perplexity {
     /// Which model.
     #[command(flatten)]
     pub model: Model,
-    /// Tokens of one window of the text
-    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(8..))]
-    pub window: u32,
+    /// Tokens of one window of the text [default: the context]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(8..))]
+    pub window: Option<u32>,
 }
 
 /// `kwaainet catalogue …`

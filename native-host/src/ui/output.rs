@@ -50,6 +50,26 @@ impl Output {
         }
     }
 
+    /// A note for a person who looks at a terminal; programs that read our output are spared it.
+    pub fn aside(self, text: &str) {
+        if !self.json && stderr_is_terminal() {
+            self.note(text);
+        }
+    }
+
+    /// Writes what a model says. On a terminal, control characters are made visible: a model must not be able to
+    /// move the cursor, change the title or fill the clipboard.
+    ///
+    /// # Errors
+    /// [`HostError::Pipe`].
+    pub fn speech(self, text: &str) -> Result<(), HostError> {
+        if io::stdout().is_terminal() {
+            self.text(&harmless(text))
+        } else {
+            self.text(text)
+        }
+    }
+
     /// Reports an error.
     pub fn error(self, error: &HostError) {
         let mut err = io::stderr().lock();
@@ -67,6 +87,17 @@ pub(crate) fn stderr_is_terminal() -> bool {
     io::stderr().is_terminal()
 }
 
+fn harmless(text: &str) -> String {
+    let harmless = |c: char| {
+        if c.is_control() && !matches!(c, '\n' | '\t') {
+            '\u{fffd}'
+        } else {
+            c
+        }
+    };
+    text.chars().map(harmless).collect()
+}
+
 /// A number of bytes as people read it (decimal units, as disks and downloads are sold).
 pub fn bytes(count: u64) -> String {
     const UNITS: [(u64, &str); 3] = [(1_000_000_000, "GB"), (1_000_000, "MB"), (1000, "kB")];
@@ -81,6 +112,14 @@ pub fn bytes(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_model_cannot_speak_to_the_terminal() {
+        assert_eq!(
+            harmless("a\tb\n\u{1b}[2J\r\u{9b}"),
+            "a\tb\n\u{fffd}[2J\u{fffd}\u{fffd}"
+        );
+    }
 
     #[test]
     fn bytes_are_readable() {
