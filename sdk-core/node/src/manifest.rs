@@ -79,10 +79,12 @@ pub async fn of_header(id: &str, file: &dyn ReadAt) -> Result<ModelEntry, NodeEr
         bytes,
         licence: licence.unwrap_or_else(|| "unknown".to_owned()),
         context_length: info.context_length,
-        smallest_tier: match bytes {
-            0..=LARGEST_FOR_ONE_PROCESSOR => Tier::T1,
-            ..=LARGEST_FOR_PROCESSORS => Tier::T2,
-            _ => Tier::T3,
+        smallest_tier: if bytes <= LARGEST_FOR_ONE_PROCESSOR {
+            Tier::T1
+        } else if bytes <= LARGEST_FOR_PROCESSORS {
+            Tier::T2
+        } else {
+            Tier::T3
         },
         cid: String::new(),
         chunk_hashes: Vec::new(),

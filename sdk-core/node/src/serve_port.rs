@@ -14,10 +14,6 @@ use kwaainet_types::{
 use crate::cancel::Cancel;
 use crate::core::KwaaiNetCore;
 
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one value is alive at a time, and it is taken apart at once"
-)]
 enum Next {
     Incoming(Option<Envelope>),
     Answered(u32),

@@ -147,11 +147,11 @@ impl ModelStore {
         }
         let store = &*self.platform.store;
         for blob in store.list().await? {
-            if let Some(id) = blob.name.strip_suffix(".journal") {
-                if let Some(journal) = Journal::read(store, id).await? {
-                    let [device, _] = &self.journals;
-                    lock(device).insert(id.to_owned(), journal);
-                }
+            if let Some(id) = blob.name.strip_suffix(".journal")
+                && let Some(journal) = Journal::read(store, id).await?
+            {
+                let [device, _] = &self.journals;
+                lock(device).insert(id.to_owned(), journal);
             }
         }
         *scanned = true;
