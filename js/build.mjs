@@ -1,26 +1,56 @@
 /** Builds the npm package into dist/: the module, the script for a tag, the service worker, and the types. */
 import { spawnSync } from "node:child_process";
-import { cpSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { bundle } from "./bundles.mjs";
+import { build } from "esbuild";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const dist = join(here, "dist");
+const src = join(here, "src");
+
+/** Its types are kept in the tree, its code is written by the build of the wasm. */
+const glue = {
+  name: "kwaainet-glue",
+  setup({ onResolve }) {
+    const path = join(here, "../sdk-wasm/pkg/simd/kwaainet.js");
+    onResolve({ filter: /\/generated\/kwaainet\.js$/ }, () => ({ path }));
+  },
+};
+
+function bundle(entry, file, format) {
+  return build({
+    entryPoints: [join(src, entry)],
+    outfile: join(dist, file),
+    bundle: true,
+    format,
+    minify: true,
+    target: "es2022",
+    legalComments: "none",
+    plugins: [glue],
+    // The glue's own way to find its wasm, which is never taken: we name the file.
+    logOverride: { "empty-import-meta": "silent" },
+  });
+}
 
 /** Writes the declarations of the public API, and the generated ones that they refer to. */
 export function writeTypes(out = join(dist, "types")) {
   rmSync(out, { recursive: true, force: true });
   const tsc = join(here, "../node_modules/.bin/tsc");
-  const { status } = spawnSync(tsc, ["-p", join(here, "tsconfig.public.json"), "--outDir", out], { stdio: "inherit" });
-  if (status !== 0) throw new Error("the public API's types could not be written");
-  cpSync(join(here, "src/protocol/generated/kwaainet.d.ts"), join(out, "protocol/generated/kwaainet.d.ts"));
+  const args = ["-p", join(here, "tsconfig.public.json"), "--outDir", out];
+  const { status } = spawnSync(tsc, args, { stdio: "inherit" });
+  if (status !== 0) throw new Error("the types of the public API could not be written");
+  const generated = "protocol/generated/kwaainet.d.ts";
+  cpSync(join(src, generated), join(out, generated));
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   rmSync(dist, { recursive: true, force: true });
   mkdirSync(dist, { recursive: true });
-  const files = { sdk: "index.js", loader: "sovereign-ai.js", serviceWorker: "kwaainet-sw.js" };
-  for (const [name, file] of Object.entries(files)) writeFileSync(join(dist, file), await bundle(name));
+  await Promise.all([
+    bundle("public/index.ts", "index.js", "esm"),
+    bundle("script-tag/auto.ts", "sovereign-ai.js", "iife"),
+    bundle("service-worker/main.ts", "kwaainet-sw.js", "iife"),
+  ]);
   writeTypes();
 }
