@@ -3,7 +3,7 @@
  * can be proved later which words and figures were agreed to.
  */
 import type { PanelContext } from "../frame/contracts.js";
-import { Format, fill, isolate, pick } from "../i18n/locale.js";
+import { Format, fill, isolate, pick, siteName } from "../i18n/locale.js";
 import type { PanelStrings } from "../i18n/strings.js";
 import type { ICONS } from "../ui/dom.js";
 import { WORDS } from "./words.js";
@@ -28,14 +28,6 @@ export interface Notice {
 /** Our own name on the first line of the notice: the host of this very window, or the project where it has none. */
 function ourName(context: PanelContext): string {
   return context.drawnIn === "frame" && location.host !== "" ? location.host : "KwaaiNet";
-}
-
-export function siteName(origin: string): string {
-  try {
-    return new URL(origin).host || origin;
-  } catch {
-    return origin;
-  }
 }
 
 export function makeNotice(context: PanelContext): Notice {

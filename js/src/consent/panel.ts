@@ -89,6 +89,8 @@ class ConsentPanel implements Mounted {
     put(this.#notes);
     this.#sizer.forget();
     const drawn = name === "pill" ? this.#pill() : this.#card(this.#view(name));
+    // Only the first card rises; later ones change in place, under a hand that may be about to press.
+    drawn.classList.toggle("rise", this.#surface.stage.childElementCount === 0);
     put(this.#surface.stage, drawn);
     this.#sizer.want(name === "pill" ? drawn.offsetWidth : WIDTH, "content");
     if (name !== "pill") {

@@ -33,6 +33,15 @@ export function isolate(text: string): string {
   return `\u2068${text}\u2069`;
 }
 
+/** What people call a site: its host. */
+export function siteName(origin: string): string {
+  try {
+    return new URL(origin).host || origin;
+  } catch {
+    return origin;
+  }
+}
+
 /** Numbers, sizes, times and dates of one language. */
 export class Format {
   readonly #locale: string;

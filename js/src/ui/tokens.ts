@@ -24,7 +24,8 @@ export const TOKENS = `
 .stage { position: absolute; right: 0; bottom: 0; padding: var(--margin, 16px); display: flex; flex-direction: column;
   container-type: inline-size; }
 .card { pointer-events: auto; display: flex; flex-direction: column; min-height: 0; background: var(--paper);
-  border-radius: 16px; box-shadow: var(--shadow); overflow: hidden; outline: none; animation: rise .2s ease-out; }
+  border-radius: 16px; box-shadow: var(--shadow); overflow: hidden; outline: none; }
+.rise { animation: rise .2s ease-out; }
 @keyframes rise { from { transform: translateY(8px); opacity: 0; } }
 h2, h3, p, ul, dl, dd, pre { margin: 0; padding: 0; }
 ul { list-style: none; }
@@ -61,7 +62,7 @@ button:disabled { cursor: default; }
 @container (max-width: 300px) { .choices { grid-template-columns: 1fr; } }
 .pill { pointer-events: auto; align-self: flex-end; display: flex; align-items: center; gap: 10px; min-height: 48px;
   padding: 6px 18px 6px 10px; border-radius: 24px; background: var(--paper); box-shadow: var(--shadow); font-weight: 600;
-  font-size: .9375em; line-height: 1.3; white-space: nowrap; width: max-content; animation: rise .2s ease-out; }
+  font-size: .9375em; line-height: 1.3; white-space: nowrap; width: max-content; }
 [dir=rtl] .pill { align-self: flex-start; padding: 6px 10px 6px 18px; }
 .pill:hover { background: var(--mist); }
 .hide { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }

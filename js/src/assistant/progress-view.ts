@@ -1,0 +1,107 @@
+/** The download as people follow it: how much, how fast, how long, and a way to hold it. */
+import { fill, isolate } from "../i18n/locale.js";
+import { h, ICONS, icon, put, setText } from "../ui/dom.js";
+import { type ModelState, share } from "./model-watch.js";
+import { detail, explain, type Voice } from "./words.js";
+
+export interface ProgressActions {
+  readonly pause: () => void;
+  readonly resume: () => void;
+}
+
+export class ProgressView {
+  readonly element: HTMLElement;
+  readonly #voice: Voice;
+  readonly #actions: ProgressActions;
+  readonly #fill = h("div", { class: "fill" });
+  readonly #bar: HTMLElement;
+  readonly #figures = h("p", { class: "figures" });
+  readonly #note = h("div", { class: "note", role: "status" });
+  readonly #button: HTMLButtonElement;
+  #act: () => void = () => undefined;
+
+  constructor(voice: Voice, actions: ProgressActions) {
+    this.#voice = voice;
+    this.#actions = actions;
+    this.#bar = h(
+      "div",
+      {
+        class: "bar",
+        role: "progressbar",
+        "aria-valuemin": 0,
+        "aria-valuemax": 100,
+        "aria-label": voice.words.downloading,
+      },
+      this.#fill,
+    );
+    this.#button = h("button", { type: "button", class: "choice" });
+    this.#button.addEventListener("click", () => this.#act());
+    this.element = h(
+      "div",
+      { class: "progress" },
+      this.#bar,
+      h("div", { class: "line" }, this.#figures, this.#button),
+      this.#note,
+    );
+  }
+
+  show(state: ModelState): void {
+    const { words } = this.#voice;
+    const part = share(state);
+    const loading = state.phase === "load";
+    this.#fill.style.inlineSize = `${loading ? 100 : part * 100}%`;
+    this.#bar.classList.toggle("busy", loading || state.phase === "retry");
+    if (loading) {
+      this.#bar.removeAttribute("aria-valuenow");
+    } else {
+      this.#bar.setAttribute("aria-valuenow", String(Math.floor(part * 100)));
+    }
+    const figures = loading ? words.loading : this.#figuresOf(state);
+    this.#bar.setAttribute("aria-valuetext", figures);
+    setText(this.#figures, figures);
+    this.#noteOf(state);
+    const held = state.phase === "paused" || state.phase === "waiting";
+    this.#act = held || state.phase === "failed" ? this.#actions.resume : this.#actions.pause;
+    setText(this.#button, held ? words.resume : state.phase === "failed" ? words.tryAgain : words.pause);
+    this.#button.hidden = loading;
+  }
+
+  #figuresOf(state: ModelState): string {
+    const { words, format } = this.#voice;
+    const { done, total, bytesPerSecond } = state;
+    const parts = [
+      fill(words.of, { done: isolate(format.bytes(done)), total: isolate(format.bytes(total)) }),
+    ];
+    if (state.phase === "fetch" && bytesPerSecond !== null && bytesPerSecond > 0) {
+      const left = (total - done) / bytesPerSecond;
+      parts.push(fill(words.perSecond, { size: isolate(format.bytes(bytesPerSecond, 1)) }));
+      parts.push(fill(words.remaining, { time: isolate(format.wait(left)) }));
+    } else if (state.phase === "fetch" && done === 0) {
+      return words.starting;
+    }
+    return parts.join(" · ");
+  }
+
+  #noteOf(state: ModelState): void {
+    const { words } = this.#voice;
+    const failed = state.phase === "failed";
+    const text = failed
+      ? explain(state.error, this.#voice)
+      : state.phase === "retry"
+        ? words.retry
+        : state.phase === "paused"
+          ? words.paused
+          : "";
+    this.#note.hidden = text === "";
+    this.#note.classList.toggle("calm", !failed);
+    if (this.#note.textContent?.startsWith(text) === true && text !== "") {
+      return;
+    }
+    const more = failed ? detail(state.error) : "";
+    put(
+      this.#note,
+      icon(failed ? ICONS.warn : ICONS.undo),
+      h("span", {}, text, more === "" ? null : h("small", { lang: "en", dir: "auto" }, more)),
+    );
+  }
+}
