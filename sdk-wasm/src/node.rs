@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use kwaainet_node::{Deployment, KwaaiNetCore, serve_port};
-use kwaainet_platform::{Platform, Random as _};
+use kwaainet_platform::Platform;
 use kwaainet_types::{HostReport, Origin, Tier};
 use serde::Deserialize;
 use tsify::Tsify;

@@ -1,10 +1,74 @@
 /* tslint:disable */
 /* eslint-disable */
 
+/** A MessagePort, or anything that behaves like one. */
+export interface PortLike {
+    postMessage(message: unknown): void;
+    onmessage: ((event: MessageEvent) => void) | null;
+    start?(): void;
+}
+
+
 /**
- * Who said it.
+ * A chat completion as OpenAI's clients ask for it. Fields that we do not know are ignored, as there;
+ * known ones that we cannot honour are refused by [`ChatRequest::check`].
  */
-export type Role = "system" | "user" | "assistant";
+export interface ChatRequest extends SamplingOptions {
+    /**
+     * Model id; the configured model when absent or empty.
+     */
+    model?: string | undefined;
+    /**
+     * The conversation.
+     */
+    messages: ChatMessage[];
+    /**
+     * Most tokens to generate.
+     */
+    max_tokens?: number | undefined;
+    /**
+     * Strings that end the answer.
+     */
+    stop?: Stop | undefined;
+    /**
+     * Number of answers; only 1.
+     */
+    n?: number | undefined;
+    /**
+     * Whether pieces are wanted as they come; decided by the caller of the node.
+     */
+    stream?: boolean | undefined;
+}
+
+/**
+ * A consent record as it travels and is kept: plain data, worth nothing until accepted.
+ */
+export interface ConsentRecord {
+    /**
+     * Id of the receipt that the visitor can keep.
+     */
+    receiptId: string;
+    /**
+     * What was agreed to. An empty list records a refusal.
+     */
+    purposes: Purpose[];
+    /**
+     * SHA-256 (hex) of the exact words and figures that were shown.
+     */
+    noticeDigest: string;
+    /**
+     * Language of the notice, as a BCP 47 tag.
+     */
+    language: string;
+    /**
+     * When, in Unix milliseconds.
+     */
+    grantedAtMs: number;
+    /**
+     * Until when, in Unix milliseconds.
+     */
+    expiresAtMs: number;
+}
 
 /**
  * A message's content: a string, or text parts that are joined.
@@ -12,28 +76,213 @@ export type Role = "system" | "user" | "assistant";
 export type Content = string | ContentPart[];
 
 /**
- * One part of a message.
+ * A model and its state on this device.
  */
-export type ContentPart = { type: "text"; text: string };
-
-/**
- * One message of a conversation.
- */
-export interface ChatMessage {
+export interface ModelStatus {
     /**
-     * Who said it.
+     * Model id.
      */
-    role: Role;
+    id: string;
     /**
-     * What was said.
+     * Name shown to people.
      */
-    content: Content;
+    name: string;
+    /**
+     * Size of the file.
+     */
+    bytes: number;
+    /**
+     * SPDX id or name.
+     */
+    licence: string;
+    /**
+     * Quantisation.
+     */
+    quantisation: string;
+    /**
+     * Longest context.
+     */
+    contextLength: number;
+    /**
+     * Verified bytes on this device.
+     */
+    storedBytes: number;
+    /**
+     * In memory and ready.
+     */
+    loaded: boolean;
 }
 
 /**
- * One stop string or several.
+ * A part of KwaaiNet that a site may ask for (`data-services`).
  */
-export type Stop = string | string[];
+export type Service = "compute" | "storage" | "identity" | "carbon";
+
+/**
+ * A piece of an answer. `tokens` are what a resumed request must send back; text may lag behind them
+ * while a character is incomplete or a stop string is possible.
+ */
+export interface ChatDelta {
+    /**
+     * New text.
+     */
+    text: string;
+    /**
+     * Ids of the tokens generated since the last piece.
+     */
+    tokens: number[];
+}
+
+/**
+ * A policy pack (`data-privacy-compliant`). It can only tighten behaviour; it is not a badge.
+ */
+export type PolicyPack = "gdpr" | "ccpa" | "hipaa";
+
+/**
+ * All models of a deployment.
+ */
+export interface Catalogue {
+    /**
+     * Version of this format: 1.
+     */
+    version: number;
+    /**
+     * Rises with every edition, so that an old one cannot be passed off as new.
+     */
+    edition: number;
+    /**
+     * IPFS trustless gateways to try after the device itself, e.g. `https://ipfs.example/ipfs/`.
+     */
+    gateways: string[];
+    /**
+     * The models.
+     */
+    models: ModelEntry[];
+}
+
+/**
+ * An error as it crosses a border. Never holds prompts, answers or secrets.
+ */
+export interface ErrorBody {
+    /**
+     * The word for programs.
+     */
+    code: ErrorCode;
+    /**
+     * What happened and what to do about it, in a sentence.
+     */
+    message: string;
+    /**
+     * Whether the same request may succeed later.
+     */
+    retryable: boolean;
+}
+
+/**
+ * Caps on what the node may take of a device (`data-max-resources="cpu:20,memory:1024,storage:5000"`).
+ */
+export interface ResourceLimits {
+    /**
+     * Per cent of all processors of the device together, 1 to 100.
+     */
+    cpu?: number;
+    /**
+     * Memory for models and their caches, in MiB.
+     */
+    memory?: number;
+    /**
+     * Models kept on the device, in MiB.
+     */
+    storage?: number;
+}
+
+/**
+ * Everything a node is configured with.
+ */
+export interface NodeConfig {
+    /**
+     * What the site asks for.
+     */
+    services?: Service[];
+    /**
+     * Packs that tighten behaviour.
+     */
+    privacyCompliance?: PolicyPack[];
+    /**
+     * Caps.
+     */
+    maxResources?: ResourceLimits;
+    /**
+     * Site and platform shares, in per cent, of the site-attributed part of rewards. Kept for the
+     * economy to come; nothing is earned in this version.
+     */
+    rewardSplit?: [number, number];
+    /**
+     * Id of the model that answers when a request names none.
+     */
+    model?: string | undefined;
+    /**
+     * Longest prompt plus answer, in tokens.
+     */
+    contextLength?: number;
+}
+
+/**
+ * Final answers.
+ */
+export type Reply = { type: "done" } | { type: "consent"; record: ConsentRecord | undefined } | { type: "capabilities"; capabilities: Capabilities } | { type: "models"; models: ModelStatus[] } | { type: "loaded"; model: string; source: ModelSource } | { type: "chat"; done: ChatDone };
+
+/**
+ * How a node is to be started.
+ */
+export interface StartOptions {
+    /**
+     * What the host found out. Storage, threads and tier are corrected to what was really reached.
+     */
+    hostReport: HostReport;
+    /**
+     * Where models come from.
+     */
+    deployment: DeploymentOptions;
+    /**
+     * Best store to use: `opfs-sync` (dedicated workers), `indexeddb`, or `memory`.
+     */
+    storage: string;
+    /**
+     * Threads to compute with, at most; more than one only in the build with threads.
+     */
+    threads: number;
+    /**
+     * Script of a pool thread.
+     */
+    poolUrl: string | undefined;
+}
+
+/**
+ * How far a fetch or load has come.
+ */
+export interface Progress {
+    /**
+     * Model id.
+     */
+    model: string;
+    /**
+     * What is being done.
+     */
+    stage: Stage;
+    /**
+     * Bytes done.
+     */
+    done: number;
+    /**
+     * Bytes in all.
+     */
+    total: number;
+    /**
+     * Bytes per second over the last seconds; absent until it is known.
+     */
+    bytesPerSecond: number | undefined;
+}
 
 /**
  * How to choose tokens. Absent values take the engine's defaults.
@@ -74,246 +323,23 @@ export interface SamplingOptions {
 }
 
 /**
- * A chat completion as OpenAI's clients ask for it. Fields that we do not know are ignored, as there;
- * known ones that we cannot honour are refused by [`ChatRequest::check`].
- */
-export interface ChatRequest extends SamplingOptions {
-    /**
-     * Model id; the configured model when absent or empty.
-     */
-    model?: string | undefined;
-    /**
-     * The conversation.
-     */
-    messages: ChatMessage[];
-    /**
-     * Most tokens to generate.
-     */
-    max_tokens?: number | undefined;
-    /**
-     * Strings that end the answer.
-     */
-    stop?: Stop | undefined;
-    /**
-     * Number of answers; only 1.
-     */
-    n?: number | undefined;
-    /**
-     * Whether pieces are wanted as they come; decided by the caller of the node.
-     */
-    stream?: boolean | undefined;
-}
-
-/**
- * Why an answer ended.
- */
-export type FinishReason = "stop" | "length" | "cancelled";
-
-/**
- * A piece of an answer. `tokens` are what a resumed request must send back; text may lag behind them
- * while a character is incomplete or a stop string is possible.
- */
-export interface ChatDelta {
-    /**
-     * New text.
-     */
-    text: string;
-    /**
-     * Ids of the tokens generated since the last piece.
-     */
-    tokens: number[];
-}
-
-/**
- * Where the work was done and who could read it.
- */
-export type PrivacyMode = "device";
-
-/**
- * What an answer took, told to the person who asked.
- */
-export interface Receipt {
-    /**
-     * Model id.
-     */
-    model: string;
-    /**
-     * Who could read the conversation.
-     */
-    privacy: PrivacyMode;
-    /**
-     * What computed it, e.g. `wasm simd128, 2 threads`.
-     */
-    backend: string;
-    /**
-     * Tokens of the prompt.
-     */
-    promptTokens: number;
-    /**
-     * Of these, taken over from the turn before.
-     */
-    reusedTokens: number;
-    /**
-     * Tokens of the answer.
-     */
-    completionTokens: number;
-    /**
-     * Milliseconds until the first token, model loading not included.
-     */
-    prefillMs: number;
-    /**
-     * Milliseconds from the first to the last token.
-     */
-    decodeMs: number;
-    /**
-     * Bytes of request bodies sent over the network for this answer.
-     */
-    bytesSent: number;
-    /**
-     * The seed, so that the answer can be had again.
-     */
-    seed: number;
-}
-
-/**
- * The end of an answer.
- */
-export interface ChatDone {
-    /**
-     * The last piece of text, held back until now.
-     */
-    text: string;
-    /**
-     * Why it ended.
-     */
-    finishReason: FinishReason;
-    /**
-     * What it took.
-     */
-    receipt: Receipt;
-}
-
-/**
- * Caps on what the node may take of a device (`data-max-resources="cpu:20,memory:1024,storage:5000"`).
- */
-export interface ResourceLimits {
-    /**
-     * Per cent of all processors of the device together, 1 to 100.
-     */
-    cpu?: number;
-    /**
-     * Memory for models and their caches, in MiB.
-     */
-    memory?: number;
-    /**
-     * Models kept on the device, in MiB.
-     */
-    storage?: number;
-}
-
-/**
- * A part of KwaaiNet that a site may ask for (`data-services`).
- */
-export type Service = "compute" | "storage" | "identity" | "carbon";
-
-/**
- * A policy pack (`data-privacy-compliant`). It can only tighten behaviour; it is not a badge.
- */
-export type PolicyPack = "gdpr" | "ccpa" | "hipaa";
-
-/**
- * Everything a node is configured with.
- */
-export interface NodeConfig {
-    /**
-     * What the site asks for.
-     */
-    services?: Service[];
-    /**
-     * Packs that tighten behaviour.
-     */
-    privacyCompliance?: PolicyPack[];
-    /**
-     * Caps.
-     */
-    maxResources?: ResourceLimits;
-    /**
-     * Site and platform shares, in per cent, of the site-attributed part of rewards. Kept for the
-     * economy to come; nothing is earned in this version.
-     */
-    rewardSplit?: [number, number];
-    /**
-     * Id of the model that answers when a request names none.
-     */
-    model?: string | undefined;
-    /**
-     * Longest prompt plus answer, in tokens.
-     */
-    contextLength?: number;
-}
-
-/**
- * What an agreement may be about. Each is asked for, given and withdrawn on its own.
- */
-export type Purpose = "runAi" | "keepModel" | "helpOthers" | "identity" | "analytics" | "carbon" | "rewards";
-
-/**
- * A consent record as it travels and is kept: plain data, worth nothing until accepted.
- */
-export interface ConsentRecord {
-    /**
-     * Id of the receipt that the visitor can keep.
-     */
-    receiptId: string;
-    /**
-     * What was agreed to. An empty list records a refusal.
-     */
-    purposes: Purpose[];
-    /**
-     * SHA-256 (hex) of the exact words and figures that were shown.
-     */
-    noticeDigest: string;
-    /**
-     * Language of the notice, as a BCP 47 tag.
-     */
-    language: string;
-    /**
-     * When, in Unix milliseconds.
-     */
-    grantedAtMs: number;
-    /**
-     * Until when, in Unix milliseconds.
-     */
-    expiresAtMs: number;
-}
-
-/**
- * What went wrong, as a word that programs can test for.
- */
-export type ErrorCode = "badRequest" | "busy" | "cancelled" | "consentRequired" | "consentExpired" | "notAllowed" | "contextTooLong" | "modelNotFound" | "modelInvalid" | "modelUnsupported" | "templateInvalid" | "outOfMemory" | "storageFull" | "storageDenied" | "storageInUse" | "networkUnreachable" | "integrityFailed" | "catalogueInvalid" | "versionMismatch" | "hostBlocked" | "interrupted" | "unsupported" | "internal";
-
-/**
- * An error as it crosses a border. Never holds prompts, answers or secrets.
- */
-export interface ErrorBody {
-    /**
-     * The word for programs.
-     */
-    code: ErrorCode;
-    /**
-     * What happened and what to do about it, in a sentence.
-     */
-    message: string;
-    /**
-     * Whether the same request may succeed later.
-     */
-    retryable: boolean;
-}
-
-/**
  * Lowest tier of device that runs a model at a useful speed.
  */
 export type Tier = "T0" | "T1" | "T2" | "T3";
+
+/**
+ * One message of a conversation.
+ */
+export interface ChatMessage {
+    /**
+     * Who said it.
+     */
+    role: Role;
+    /**
+     * What was said.
+     */
+    content: Content;
+}
 
 /**
  * One model that can be fetched and verified.
@@ -366,214 +392,19 @@ export interface ModelEntry {
 }
 
 /**
- * All models of a deployment.
+ * One part of a message.
  */
-export interface Catalogue {
-    /**
-     * Version of this format: 1.
-     */
-    version: number;
-    /**
-     * Rises with every edition, so that an old one cannot be passed off as new.
-     */
-    edition: number;
-    /**
-     * IPFS trustless gateways to try after the device itself, e.g. `https://ipfs.example/ipfs/`.
-     */
-    gateways: string[];
-    /**
-     * The models.
-     */
-    models: ModelEntry[];
-}
+export type ContentPart = { type: "text"; text: string };
 
 /**
- * `models.json`: the catalogue as the exact text that was signed.
+ * One stop string or several.
  */
-export interface SignedCatalogue {
-    /**
-     * JSON text of a [`Catalogue`]; signed as these bytes, so no canonical form is needed.
-     */
-    catalogue: string;
-    /**
-     * Ed25519 signature (hex) over `kwaainet-catalogue-v1\n` followed by those bytes.
-     */
-    signature: string;
-    /**
-     * Ed25519 public key (hex) it claims to be signed with; trusted only if it is the configured one.
-     */
-    key: string;
-}
-
-/**
- * Who holds the other end of a port. Set by the host when the port is made.
- */
-export type Origin = "site" | "panel" | "operator";
-
-/**
- * What may be asked of a node.
- */
-export type Command = { type: "configure"; config: NodeConfig } | { type: "grant"; record: ConsentRecord } | { type: "withdraw" } | { type: "consent" } | { type: "capabilities" } | { type: "models" } | { type: "loadModel"; model: string | undefined } | { type: "deleteModel"; model: string } | { type: "chat"; request: ChatRequest; resume?: number[] };
-
-/**
- * Final answers.
- */
-export type Reply = { type: "done" } | { type: "consent"; record: ConsentRecord | undefined } | { type: "capabilities"; capabilities: Capabilities } | { type: "models"; models: ModelStatus[] } | { type: "loaded"; model: string; source: ModelSource } | { type: "chat"; done: ChatDone };
+export type Stop = string | string[];
 
 /**
  * Pieces before the final answer.
  */
 export type Chunk = { type: "progress"; progress: Progress } | { type: "delta"; delta: ChatDelta };
-
-/**
- * Things that happen without being asked for.
- */
-export type Event = { type: "consentChanged"; purposes: Purpose[] } | { type: "modelChanged"; status: ModelStatus } | { type: "progress"; progress: Progress } | { type: "warning"; message: string };
-
-/**
- * The envelope of every message.
- */
-export interface Envelope extends Message {
-    /**
-     * [`PROTOCOL_VERSION`] of the sender.
-     */
-    v: number;
-    /**
-     * Correlates a command with its chunks and its end; 0 where there is none.
-     */
-    id: number;
-}
-
-/**
- * What is in an envelope.
- */
-export type Message = { kind: "hello" } | { kind: "welcome"; body: Welcome } | { kind: "command"; body: Command } | { kind: "cancel" } | { kind: "chunk"; body: Chunk } | { kind: "reply"; body: Reply } | { kind: "error"; body: ErrorBody } | { kind: "event"; body: Event } | { kind: "ping" } | { kind: "pong" };
-
-/**
- * The node's first words.
- */
-export interface Welcome {
-    /**
-     * [`PROTOCOL_VERSION`].
-     */
-    protocol: number;
-    /**
-     * Version of the node.
-     */
-    version: string;
-    /**
-     * Changes with every start, so that the page notices that a node died.
-     */
-    epoch: string;
-}
-
-/**
- * How far a fetch or load has come.
- */
-export interface Progress {
-    /**
-     * Model id.
-     */
-    model: string;
-    /**
-     * What is being done.
-     */
-    stage: Stage;
-    /**
-     * Bytes done.
-     */
-    done: number;
-    /**
-     * Bytes in all.
-     */
-    total: number;
-    /**
-     * Bytes per second over the last seconds; absent until it is known.
-     */
-    bytesPerSecond: number | undefined;
-}
-
-/**
- * What is being done with a model.
- */
-export type Stage = "fetch" | "load" | "retry";
-
-/**
- * Where a model's bytes came from.
- */
-export type ModelSource = "memory" | "device" | "network";
-
-/**
- * A model and its state on this device.
- */
-export interface ModelStatus {
-    /**
-     * Model id.
-     */
-    id: string;
-    /**
-     * Name shown to people.
-     */
-    name: string;
-    /**
-     * Size of the file.
-     */
-    bytes: number;
-    /**
-     * SPDX id or name.
-     */
-    licence: string;
-    /**
-     * Quantisation.
-     */
-    quantisation: string;
-    /**
-     * Longest context.
-     */
-    contextLength: number;
-    /**
-     * Verified bytes on this device.
-     */
-    storedBytes: number;
-    /**
-     * In memory and ready.
-     */
-    loaded: boolean;
-}
-
-/**
- * What the host found out about itself; the node adds the rest.
- */
-export interface HostReport {
-    /**
-     * `worker`, `service-worker`, `page` or `native`.
-     */
-    host: string;
-    /**
-     * What computes, e.g. `wasm simd128`.
-     */
-    backend: string;
-    /**
-     * Threads in use.
-     */
-    threads: number;
-    /**
-     * Logical processors of the device.
-     */
-    processors: number;
-    /**
-     * `opfs-sync`, `opfs`, `indexeddb`, `files` or `memory`.
-     */
-    storage: string;
-    /**
-     * Highest tier reached.
-     */
-    tier: Tier;
-    /**
-     * Each rung of the ladder that was missing, and what was done instead.
-     */
-    missing: Missing[];
-}
 
 /**
  * Something that the device or browser does not offer.
@@ -615,3 +446,285 @@ export interface Capabilities {
     quantisations: string[];
 }
 
+/**
+ * The end of an answer.
+ */
+export interface ChatDone {
+    /**
+     * The last piece of text, held back until now.
+     */
+    text: string;
+    /**
+     * Why it ended.
+     */
+    finishReason: FinishReason;
+    /**
+     * What it took.
+     */
+    receipt: Receipt;
+}
+
+/**
+ * The envelope of every message.
+ */
+export interface Envelope extends Message {
+    /**
+     * [`PROTOCOL_VERSION`] of the sender.
+     */
+    v: number;
+    /**
+     * Correlates a command with its chunks and its end; 0 where there is none.
+     */
+    id: number;
+}
+
+/**
+ * The node's first words.
+ */
+export interface Welcome {
+    /**
+     * [`PROTOCOL_VERSION`].
+     */
+    protocol: number;
+    /**
+     * Version of the node.
+     */
+    version: string;
+    /**
+     * Changes with every start, so that the page notices that a node died.
+     */
+    epoch: string;
+}
+
+/**
+ * Things that happen without being asked for.
+ */
+export type Event = { type: "consentChanged"; purposes: Purpose[] } | { type: "modelChanged"; status: ModelStatus } | { type: "progress"; progress: Progress } | { type: "warning"; message: string };
+
+/**
+ * What an agreement may be about. Each is asked for, given and withdrawn on its own.
+ */
+export type Purpose = "runAi" | "keepModel" | "helpOthers" | "identity" | "analytics" | "carbon" | "rewards";
+
+/**
+ * What an answer took, told to the person who asked.
+ */
+export interface Receipt {
+    /**
+     * Model id.
+     */
+    model: string;
+    /**
+     * Who could read the conversation.
+     */
+    privacy: PrivacyMode;
+    /**
+     * What computed it, e.g. `wasm simd128, 2 threads`.
+     */
+    backend: string;
+    /**
+     * Tokens of the prompt.
+     */
+    promptTokens: number;
+    /**
+     * Of these, taken over from the turn before.
+     */
+    reusedTokens: number;
+    /**
+     * Tokens of the answer.
+     */
+    completionTokens: number;
+    /**
+     * Milliseconds until the first token, model loading not included.
+     */
+    prefillMs: number;
+    /**
+     * Milliseconds from the first to the last token.
+     */
+    decodeMs: number;
+    /**
+     * Bytes of request bodies sent over the network for this answer.
+     */
+    bytesSent: number;
+    /**
+     * The seed, so that the answer can be had again.
+     */
+    seed: number;
+}
+
+/**
+ * What is being done with a model.
+ */
+export type Stage = "fetch" | "load" | "retry";
+
+/**
+ * What is in an envelope.
+ */
+export type Message = { kind: "hello" } | { kind: "welcome"; body: Welcome } | { kind: "command"; body: Command } | { kind: "cancel" } | { kind: "chunk"; body: Chunk } | { kind: "reply"; body: Reply } | { kind: "error"; body: ErrorBody } | { kind: "event"; body: Event } | { kind: "ping" } | { kind: "pong" };
+
+/**
+ * What may be asked of a node.
+ */
+export type Command = { type: "configure"; config: NodeConfig } | { type: "grant"; record: ConsentRecord } | { type: "withdraw" } | { type: "consent" } | { type: "capabilities" } | { type: "models" } | { type: "loadModel"; model: string | undefined } | { type: "deleteModel"; model: string } | { type: "chat"; request: ChatRequest; resume?: number[] };
+
+/**
+ * What the host found out about itself; the node adds the rest.
+ */
+export interface HostReport {
+    /**
+     * `worker`, `service-worker`, `page` or `native`.
+     */
+    host: string;
+    /**
+     * What computes, e.g. `wasm simd128`.
+     */
+    backend: string;
+    /**
+     * Threads in use.
+     */
+    threads: number;
+    /**
+     * Logical processors of the device.
+     */
+    processors: number;
+    /**
+     * `opfs-sync`, `opfs`, `indexeddb`, `files` or `memory`.
+     */
+    storage: string;
+    /**
+     * Highest tier reached.
+     */
+    tier: Tier;
+    /**
+     * Each rung of the ladder that was missing, and what was done instead.
+     */
+    missing: Missing[];
+}
+
+/**
+ * What went wrong, as a word that programs can test for.
+ */
+export type ErrorCode = "badRequest" | "busy" | "cancelled" | "consentRequired" | "consentExpired" | "notAllowed" | "contextTooLong" | "modelNotFound" | "modelInvalid" | "modelUnsupported" | "templateInvalid" | "outOfMemory" | "storageFull" | "storageDenied" | "storageInUse" | "networkUnreachable" | "integrityFailed" | "catalogueInvalid" | "versionMismatch" | "hostBlocked" | "interrupted" | "unsupported" | "internal";
+
+/**
+ * Where a model's bytes came from.
+ */
+export type ModelSource = "memory" | "device" | "network";
+
+/**
+ * Where models come from.
+ */
+export interface DeploymentOptions {
+    /**
+     * Absolute URL of `models.json`.
+     */
+    catalogueUrl: string | undefined;
+    /**
+     * Ed25519 public key that it must be signed with, as 64 hexadecimal digits.
+     */
+    catalogueKey: string | undefined;
+}
+
+/**
+ * Where the work was done and who could read it.
+ */
+export type PrivacyMode = "device";
+
+/**
+ * Who holds the other end of a port. Set by the host when the port is made.
+ */
+export type Origin = "site" | "panel" | "operator";
+
+/**
+ * Who said it.
+ */
+export type Role = "system" | "user" | "assistant";
+
+/**
+ * Why an answer ended.
+ */
+export type FinishReason = "stop" | "length" | "cancelled";
+
+/**
+ * `models.json`: the catalogue as the exact text that was signed.
+ */
+export interface SignedCatalogue {
+    /**
+     * JSON text of a [`Catalogue`]; signed as these bytes, so no canonical form is needed.
+     */
+    catalogue: string;
+    /**
+     * Ed25519 signature (hex) over `kwaainet-catalogue-v1\n` followed by those bytes.
+     */
+    signature: string;
+    /**
+     * Ed25519 public key (hex) it claims to be signed with; trusted only if it is the configured one.
+     */
+    key: string;
+}
+
+
+/**
+ * A node that runs in this worker.
+ */
+export class NodeHandle {
+    private constructor();
+    free(): void;
+    [Symbol.dispose](): void;
+    /**
+     * Serves a port, whose other end `origin` holds, until it is closed or detached.
+     *
+     * # Errors
+     * When there is no such origin.
+     */
+    attach(port: PortLike, origin: Origin): void;
+    /**
+     * Stops serving a port; what it had in flight is cancelled.
+     */
+    detach(port: PortLike): void;
+    /**
+     * Changes with every start.
+     */
+    readonly epoch: string;
+}
+
+/**
+ * Reports panics before the trap. Runs once, when the module starts.
+ */
+export function report_panics(): void;
+
+/**
+ * Starts the node. To be called once in a worker, after its user agreed.
+ *
+ * # Errors
+ * A sentence, where the options make no sense.
+ */
+export function start_node(options: StartOptions): Promise<NodeHandle>;
+
+export type InitInput = RequestInfo | URL | Response | BufferSource | WebAssembly.Module;
+
+export interface InitOutput {
+    readonly memory: WebAssembly.Memory;
+}
+
+export type SyncInitInput = BufferSource | WebAssembly.Module;
+
+/**
+ * Instantiates the given `module`, which can either be bytes or
+ * a precompiled `WebAssembly.Module`.
+ *
+ * @param {{ module: SyncInitInput }} module - Passing `SyncInitInput` directly is deprecated.
+ *
+ * @returns {InitOutput}
+ */
+export function initSync(module: { module: SyncInitInput } | SyncInitInput): InitOutput;
+
+/**
+ * If `module_or_path` is {RequestInfo} or {URL}, makes a request and
+ * for everything else, calls `WebAssembly.instantiate` directly.
+ *
+ * @param {{ module_or_path: InitInput | Promise<InitInput> }} module_or_path - Passing `InitInput` directly is deprecated.
+ *
+ * @returns {Promise<InitOutput>}
+ */
+export default function __wbg_init (module_or_path: { module_or_path: InitInput | Promise<InitInput> } | InitInput | Promise<InitInput>): Promise<InitOutput>;
