@@ -33,6 +33,14 @@ const quiet = [
   "--password-store=basic",
 ];
 
+const running = new Set();
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
+  process.once(signal, () => {
+    for (const kill of running) kill();
+    process.exit(1);
+  });
+}
+
 /** @param {{profile: string, args?: string[], env?: Record<string, string>}} options */
 export async function startChromium({ profile, args = [], env = {} }) {
   const portFile = join(profile, "DevToolsActivePort");
@@ -65,6 +73,7 @@ export async function startChromium({ profile, args = [], env = {} }) {
     }
   };
   process.once("exit", kill);
+  running.add(kill);
   const port = await readPort(portFile, child, () => errors);
   const browser = await chromium.connectOverCDP(`http://127.0.0.1:${port}`);
   const ended = new Promise((done) => child.once("exit", done));
@@ -75,6 +84,7 @@ export async function startChromium({ profile, args = [], env = {} }) {
     /** A clean end, so that everything is on disk. */
     async close() {
       process.off("exit", kill);
+      running.delete(kill);
       const session = await browser.newBrowserCDPSession();
       await session.send("Browser.close").catch(() => {});
       await Promise.race([ended, sleep(10_000)]);
@@ -83,6 +93,7 @@ export async function startChromium({ profile, args = [], env = {} }) {
     /** As a power cut would. */
     async crash() {
       process.off("exit", kill);
+      running.delete(kill);
       kill();
       await ended;
     },

@@ -99,7 +99,7 @@ class Visitor {
   }
 }
 
-class Tab {
+export class Tab {
   constructor(world, page) {
     this.sites = world;
     this.page = page;
