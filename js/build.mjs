@@ -1,4 +1,4 @@
-/** Builds the npm package into dist/: the module, the script for a tag, the service worker, and the types. */
+/** Builds the npm package into dist/: the module, the script for a tag, and the types. */
 import { spawnSync } from "node:child_process";
 import { cpSync, mkdirSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -9,15 +9,6 @@ const here = dirname(fileURLToPath(import.meta.url));
 const dist = join(here, "dist");
 const src = join(here, "src");
 
-/** Its types are kept in the tree, its code is written by the build of the wasm. */
-const glue = {
-  name: "kwaainet-glue",
-  setup({ onResolve }) {
-    const path = join(here, "../sdk-wasm/pkg/simd/kwaainet.js");
-    onResolve({ filter: /\/generated\/kwaainet\.js$/ }, () => ({ path }));
-  },
-};
-
 function bundle(entry, file, format) {
   return build({
     entryPoints: [join(src, entry)],
@@ -27,9 +18,6 @@ function bundle(entry, file, format) {
     minify: true,
     target: "es2022",
     legalComments: "none",
-    plugins: [glue],
-    // The glue's own way to find its wasm, which is never taken: we name the file.
-    logOverride: { "empty-import-meta": "silent" },
   });
 }
 
@@ -50,7 +38,6 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   await Promise.all([
     bundle("public/index.ts", "index.js", "esm"),
     bundle("script-tag/auto.ts", "sovereign-ai.js", "iife"),
-    bundle("service-worker/main.ts", "kwaainet-sw.js", "iife"),
   ]);
   writeTypes();
 }

@@ -48,7 +48,8 @@ export async function startNode({ host, deployment, missing, fetchWasm }: NodeSt
     deployment: { catalogueUrl, catalogueKey },
     storage: storageOf(host),
     threads,
-    poolUrl: assets.glueThreads,
+    // The script with the threads knows its own address.
+    poolUrl: undefined,
   });
   return {
     epoch: node.epoch,
