@@ -128,7 +128,7 @@ class Assistant implements MountedAssistant {
     }
     if (name === "chat") {
       void this.#warm();
-      this.#chat.scroll(true);
+      this.#chat.shown();
     }
     if (focus) {
       this.#focus(name, drawn);
@@ -163,12 +163,7 @@ class Assistant implements MountedAssistant {
         : [mark(), title(words.settings), close];
       return this.#card(words.settings, ["head"], parts, [settingsView(this.#context, this.#voice)]);
     }
-    const names = h(
-      "div",
-      { class: "names" },
-      title(words.name),
-      h("p", {}, `${words.subtitle} · ${this.#context.model.name}`),
-    );
+    const names = h("div", { class: "names" }, title(words.name), h("p", {}, words.subtitle));
     const fresh = this.#tool(words.newChat, ICONS.plus, () => this.#chat.clear());
     const settings = this.#tool(words.settings, ICONS.settings, () => this.#show("settings", true));
     this.#progress.show(state);
@@ -209,11 +204,12 @@ class Assistant implements MountedAssistant {
     if (state.phase === "ready") {
       const open = h("button", { type: "button", class: "choice" }, words.ask);
       open.addEventListener("click", () => this.open());
+      const done = this.#talks ? words.ready : words.readyOwn;
       const kept = this.#context.purposes.includes("keepModel") ? words.readyKept : "";
       return this.#card(
-        words.ready,
+        done,
         ["head"],
-        [mark(), title(words.ready), hide],
+        [mark(), title(done), hide],
         [
           h(
             "div",
@@ -260,7 +256,7 @@ class Assistant implements MountedAssistant {
     if (this.#name === "pill") {
       const drawn = stage.firstElementChild;
       const fresh = this.#draw("pill");
-      if (drawn !== null && drawn.getAttribute("aria-label") !== fresh.getAttribute("aria-label")) {
+      if (drawn !== null && drawn.textContent !== fresh.textContent) {
         const focused = this.#surface.root.activeElement === drawn;
         put(stage, fresh);
         this.#sizer.want(fresh.offsetWidth, "content");

@@ -6,7 +6,7 @@ import { Conversation } from "./conversation.js";
 import { type ModelState, share } from "./model-watch.js";
 import type { ProgressView } from "./progress-view.js";
 import { Answer, question } from "./turn.js";
-import type { Voice } from "./words.js";
+import { codeOf, type Voice } from "./words.js";
 
 export interface ChatActions {
   /** The visitor wants to use the model: load it if it is here. */
@@ -63,6 +63,8 @@ export class ChatView {
     this.#field.addEventListener("keydown", (event) => this.#key(event));
     this.#field.addEventListener("input", () => this.#refresh());
     this.#send.addEventListener("click", () => (this.#talk.busy ? this.stop() : this.#ask()));
+    // The field is as high as its text, which depends on how wide the frame became.
+    new ResizeObserver(() => this.#refresh()).observe(this.#field);
     this.#greet();
     this.#refresh();
   }
@@ -80,11 +82,19 @@ export class ChatView {
     this.scroll();
   }
 
+  /** The window is on the screen: only now things have a size. */
+  shown(): void {
+    this.#refresh();
+    this.scroll(true);
+  }
+
   /** Down to the newest words, unless the visitor has gone up to read. */
   scroll(force = false): void {
-    const { scrollHeight, scrollTop, clientHeight } = this.body;
+    // In a low frame the whole card scrolls instead of the messages alone.
+    const scroller = this.body.closest(".short .card") ?? this.body;
+    const { scrollHeight, scrollTop, clientHeight } = scroller;
     if (force || scrollHeight - scrollTop - clientHeight < 80) {
-      this.body.scrollTop = scrollHeight;
+      scroller.scrollTop = scrollHeight;
     }
   }
 
@@ -100,10 +110,6 @@ export class ChatView {
 
   stop(): void {
     this.#talk.stop();
-  }
-
-  get fresh(): boolean {
-    return this.#talk.empty && !this.#talk.busy;
   }
 
   #greet(): void {
@@ -162,19 +168,36 @@ export class ChatView {
         over();
       },
       failed: (error) => {
-        const again = h("button", { type: "button", class: "text-tool" }, icon(ICONS.undo), words.tryAgain);
-        again.addEventListener("click", () => {
-          answer.element.previousElementSibling?.remove();
-          answer.element.remove();
-          this.#ask(text);
-          this.focus();
-        });
-        answer.failed(error, again);
+        answer.failed(error, this.#wayOut(error, answer, text));
         over();
       },
     });
     this.#refresh();
     this.scroll(true);
+  }
+
+  /** What helps: a new conversation where this one is too long, else the same question once more. */
+  #wayOut(error: unknown, answer: Answer, text: string): HTMLElement {
+    const { words } = this.#voice;
+    const long = codeOf(error) === "contextTooLong" && !this.#talk.empty;
+    const label = long ? words.newChat : words.tryAgain;
+    const button = h(
+      "button",
+      { type: "button", class: "text-tool" },
+      icon(long ? ICONS.plus : ICONS.undo),
+      label,
+    );
+    button.addEventListener("click", () => {
+      if (long) {
+        this.clear();
+        return;
+      }
+      answer.element.previousElementSibling?.remove();
+      answer.element.remove();
+      this.#ask(text);
+      this.focus();
+    });
+    return button;
   }
 
   /** Why the answer has not begun yet. */

@@ -16,11 +16,14 @@ export function pill(state: ModelState, voice: Voice, bare: boolean, press: () =
   const failed = state.phase === "failed";
   button.className = bare && !moving ? "pill bare" : "pill";
   const sign = moving ? gauge(share(state)) : failed ? icon(ICONS.warn) : mark();
-  const label = bare ? null : name;
-  put(button, sign, label, percent === "" ? null : h("span", { class: "num" }, percent));
-  button.setAttribute(
-    "aria-label",
-    moving ? `${name}. ${words.downloading}: ${percent}` : failed ? `${name}. ${words.failed}` : name,
+  // The name for screen readers is the visible text plus what only the picture tells (WCAG 2.5.3).
+  const aside = moving ? ` ${words.downloading}: ` : failed ? ` ${words.failed}` : "";
+  put(
+    button,
+    sign,
+    bare ? h("span", { class: "hide" }, name) : h("span", {}, name),
+    h("span", { class: "hide" }, aside),
+    moving ? h("span", { class: "num" }, percent) : null,
   );
   if (bare) {
     button.title = name;

@@ -15,7 +15,8 @@ export class ProgressView {
   readonly #actions: ProgressActions;
   readonly #fill = h("div", { class: "fill" });
   readonly #bar: HTMLElement;
-  readonly #figures = h("p", { class: "figures" });
+  readonly #amount = h("span");
+  readonly #pace = h("span");
   readonly #note = h("div", { class: "note", role: "status" });
   readonly #button: HTMLButtonElement;
   #act: () => void = () => undefined;
@@ -40,7 +41,7 @@ export class ProgressView {
       "div",
       { class: "progress" },
       this.#bar,
-      h("div", { class: "line" }, this.#figures, this.#button),
+      h("div", { class: "line" }, h("p", { class: "figures" }, this.#amount, this.#pace), this.#button),
       this.#note,
     );
   }
@@ -56,9 +57,17 @@ export class ProgressView {
     } else {
       this.#bar.setAttribute("aria-valuenow", String(Math.floor(part * 100)));
     }
-    const figures = loading ? words.loading : this.#figuresOf(state);
-    this.#bar.setAttribute("aria-valuetext", figures);
-    setText(this.#figures, figures);
+    const { format } = this.#voice;
+    const amount = loading
+      ? words.loading
+      : fill(words.of, {
+          done: isolate(format.bytes(state.done)),
+          total: isolate(format.bytes(state.total)),
+        });
+    const pace = this.#paceOf(state);
+    this.#bar.setAttribute("aria-valuetext", pace === "" ? amount : `${amount} · ${pace}`);
+    setText(this.#amount, amount);
+    setText(this.#pace, pace);
     this.#noteOf(state);
     const held = state.phase === "paused" || state.phase === "waiting";
     this.#act = held || state.phase === "failed" ? this.#actions.resume : this.#actions.pause;
@@ -66,20 +75,17 @@ export class ProgressView {
     this.#button.hidden = loading;
   }
 
-  #figuresOf(state: ModelState): string {
+  #paceOf({ phase, done, total, bytesPerSecond }: ModelState): string {
     const { words, format } = this.#voice;
-    const { done, total, bytesPerSecond } = state;
-    const parts = [
-      fill(words.of, { done: isolate(format.bytes(done)), total: isolate(format.bytes(total)) }),
-    ];
-    if (state.phase === "fetch" && bytesPerSecond !== null && bytesPerSecond > 0) {
-      const left = (total - done) / bytesPerSecond;
-      parts.push(fill(words.perSecond, { size: isolate(format.bytes(bytesPerSecond, 1)) }));
-      parts.push(fill(words.remaining, { time: isolate(format.wait(left)) }));
-    } else if (state.phase === "fetch" && done === 0) {
-      return words.starting;
+    if (phase !== "fetch") {
+      return "";
     }
-    return parts.join(" · ");
+    if (bytesPerSecond === null || bytesPerSecond <= 0) {
+      return done === 0 ? words.starting : "";
+    }
+    const speed = fill(words.perSecond, { size: isolate(format.bytes(bytesPerSecond, 1)) });
+    const time = isolate(format.wait((total - done) / bytesPerSecond));
+    return `${speed} · ${fill(words.remaining, { time })}`;
   }
 
   #noteOf(state: ModelState): void {

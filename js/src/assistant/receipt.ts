@@ -28,7 +28,7 @@ export function receiptView(receipt: Receipt, model: string, { words, format }: 
       }),
     ],
     [words.first, format.seconds(receipt.prefillMs)],
-    [words.seed, isolate(String(receipt.seed))],
+    [words.seed, String(receipt.seed)],
   ];
   return h(
     "details",
@@ -37,9 +37,14 @@ export function receiptView(receipt: Receipt, model: string, { words, format }: 
       "summary",
       {},
       icon(here && sent === 0 ? ICONS.shield : ICONS.warn),
-      h("span", {}, h("span", { class: "hide" }, `${words.receipt}: `), facts.join(" · ")),
+      h(
+        "span",
+        {},
+        h("span", { class: "hide" }, `${words.receipt}: `),
+        ...facts.map((fact) => h("span", { class: "fact" }, fact)),
+      ),
     ),
-    h("dl", {}, ...rows.flatMap(([name, value]) => [h("dt", {}, name), h("dd", { dir: "auto" }, value)])),
+    h("dl", {}, ...rows.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, isolate(value))])),
   );
 }
 

@@ -39,6 +39,8 @@ export const STYLES = `${TOKENS}
 .receipt.alert, .receipt.alert .icon { color: var(--alert); }
 dl { display: grid; grid-template-columns: auto 1fr; gap: 3px 14px; }
 dt { color: var(--soft); }
+.fact { display: inline-block; margin-inline-end: .35em; }
+.fact:not(:last-child)::after { content: " ·"; }
 .receipt dl { margin: 5px 0 2px; padding-inline-start: 23px; }
 .receipt dd { color: var(--ink); }
 .tools { display: flex; gap: 6px; margin-top: 4px; }
@@ -52,10 +54,13 @@ dt { color: var(--soft); }
 .field:focus-within { border-color: var(--brand); box-shadow: 0 0 0 1px var(--brand); }
 textarea { flex: 1; min-width: 0; border: 0; outline: none; resize: none; background: none; color: inherit; font: inherit;
   font-size: .9375em; line-height: 1.45; padding: 7px 9px; margin: 0; max-height: 132px; }
+textarea:focus-visible { outline: none; }
 textarea::placeholder { color: var(--soft); opacity: 1; }
 .send { width: 36px; height: 36px; border-radius: 10px; background: var(--brand); color: var(--on-brand); display: grid; place-items: center; flex: none; }
 .send.stop { background: var(--ink); color: var(--paper); }
 .send.stop .icon { fill: currentColor; }
+.short .compose { position: sticky; bottom: 0; background: var(--paper); padding-bottom: 6px; }
+.short .head { padding-top: 8px; }
 .honest { font-size: .75em; line-height: 1.35; color: var(--soft); text-align: center; margin-top: 6px; }
 .strip { padding: 2px 6px 10px; }
 .strip-title { font-size: .8125em; font-weight: 600; margin-bottom: 6px; }
@@ -64,6 +69,7 @@ textarea::placeholder { color: var(--soft); opacity: 1; }
 .bar.busy .fill { animation: glow 1.4s infinite ease-in-out; }
 @keyframes glow { 50% { opacity: .45; } }
 .line { display: flex; align-items: center; justify-content: space-between; gap: 12px; margin-top: 7px; }
+.figures span { display: block; min-height: 1.4em; }
 .figures { font-size: .8125em; line-height: 1.4; color: var(--soft); font-variant-numeric: tabular-nums; }
 .line .choice { min-height: 32px; padding: 4px 12px; font-size: .8125em; flex: none; }
 .note { display: grid; grid-template-columns: 18px 1fr; gap: 10px; margin-top: 9px; padding: 9px 11px; border-radius: 10px;

@@ -104,6 +104,7 @@ export const assistant: AssistantStrings = {
   paused: "Pausiert. Es geht weiter, wo es aufgehört hat: jetzt oder beim nächsten Besuch.",
   retry: "Die Verbindung ist abgerissen. Wir versuchen es von selbst erneut; nichts geht verloren.",
   ready: "Der Assistent ist bereit.",
+  readyOwn: "Das Modell ist bereit.",
   readyKept: "Das Modell ist auf diesem Gerät. Es wird nicht noch einmal geladen.",
   open: "Öffnen",
   browseOn: "Sie können die Seite weiter benutzen.",

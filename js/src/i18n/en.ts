@@ -101,6 +101,7 @@ export const assistant: AssistantStrings = {
   paused: "Paused. It goes on where it stopped, now or at your next visit.",
   retry: "The connection broke. We try again by ourselves; nothing is lost.",
   ready: "The assistant is ready.",
+  readyOwn: "The model is ready.",
   readyKept: "The model is on this device. It will not be downloaded again.",
   open: "Open",
   browseOn: "You can go on using the page.",

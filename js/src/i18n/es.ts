@@ -100,6 +100,7 @@ export const assistant: AssistantStrings = {
   paused: "En pausa. Sigue donde se quedó, ahora o en su próxima visita.",
   retry: "Se cortó la conexión. Lo intentamos de nuevo por nuestra cuenta; no se pierde nada.",
   ready: "El asistente está listo.",
+  readyOwn: "El modelo está listo.",
   readyKept: "El modelo está en este dispositivo. No se descargará otra vez.",
   open: "Abrir",
   browseOn: "Puede seguir usando la página.",

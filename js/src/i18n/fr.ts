@@ -107,6 +107,7 @@ export const assistant: AssistantStrings = {
   paused: "En pause. La suite reprend où elle s’est arrêtée, maintenant ou à votre prochaine visite.",
   retry: "La connexion s’est interrompue. Nous réessayons de nous-mêmes ; rien n’est perdu.",
   ready: "L’assistant est prêt.",
+  readyOwn: "Le modèle est prêt.",
   readyKept: "Le modèle est sur cet appareil. Il ne sera pas téléchargé de nouveau.",
   open: "Ouvrir",
   browseOn: "Vous pouvez continuer à utiliser la page.",

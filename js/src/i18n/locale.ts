@@ -90,7 +90,7 @@ export class Format {
   }
 
   seconds(ms: number): string {
-    return this.#unit(ms / 1000, "second", ms < 10_000 ? 1 : 0, "short");
+    return this.#unit(ms / 1000, "second", ms < 10_000 ? 1 : 0, "narrow");
   }
 
   date(ms: number): string {
@@ -110,7 +110,7 @@ export class Format {
     return fill(forms[rule] ?? forms.other, { n: this.number(value) });
   }
 
-  #unit(value: number, unit: string, digits: number, display: "short" | "long"): string {
+  #unit(value: number, unit: string, digits: number, display: "narrow" | "short" | "long"): string {
     return this.#write(value, {
       style: "unit",
       unit,

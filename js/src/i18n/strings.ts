@@ -107,6 +107,7 @@ export interface AssistantStrings {
   readonly paused: string;
   readonly retry: string;
   readonly ready: string;
+  readonly readyOwn: string;
   readonly readyKept: string;
   readonly open: string;
   readonly browseOn: string;
