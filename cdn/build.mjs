@@ -35,22 +35,41 @@ const glue = {
   },
 };
 
+const options = {
+  bundle: true,
+  write: false,
+  minify: true,
+  charset: "utf8",
+  target: ["es2022"],
+  legalComments: "none",
+  plugins: [glue],
+  logLevel: "warning",
+  absWorkingDir: root,
+};
+
 /** Bundles one entry. `iife` where it has to be a classic script, `esm` where it is imported. */
-async function bundle(entry, format, define = {}) {
-  const { outputFiles } = await build({
-    entryPoints: [entry],
-    bundle: true,
-    write: false,
-    format,
-    minify: true,
-    charset: "utf8",
-    target: ["es2022"],
-    legalComments: "none",
-    define,
-    plugins: [glue],
-    logLevel: "warning",
-  });
+async function bundle(entry, format) {
+  const { outputFiles } = await build({ ...options, entryPoints: [entry], format });
   return Buffer.from(outputFiles[0].contents);
+}
+
+/** Bundles what the frame imports; code that several of them need is fetched once. Returns name -> path. */
+async function bundleModules(entries, out) {
+  const { metafile, outputFiles } = await build({
+    ...options,
+    entryPoints: Object.entries(entries).map(([name, path]) => ({ in: path, out: name })),
+    format: "esm",
+    splitting: true,
+    metafile: true,
+    outdir: join(out, "assets"),
+    entryNames: "[name]-[hash]",
+    chunkNames: "shared-[hash]",
+  });
+  for (const { path, contents } of outputFiles) writeFileSync(path, contents);
+  const paths = Object.entries(metafile.outputs).map(([path, { entryPoint }]) => [entryPoint, `assets/${basename(path)}`]);
+  return Object.fromEntries(
+    Object.entries(entries).map(([name, entry]) => [name, paths.find(([of]) => of && join(root, of) === entry)[1]]),
+  );
 }
 
 const digest = (algorithm, bytes, encoding) => createHash(algorithm).update(bytes).digest(encoding);
@@ -93,9 +112,14 @@ export async function buildCdn({ out = join(here, "dist"), log = console.log } =
   const wasm = (name) => asset(`kwaainet-${name}`, "wasm", readFileSync(join(pkg, name, "kwaainet_bg.wasm")));
 
   const assets = {
-    frame: asset("frame", "js", await bundle(join(js, "frame/main.ts"), "esm")),
-    panel: asset("panel", "js", await bundle(join(js, "consent/panel.ts"), "esm")),
-    assistant: asset("assistant", "js", await bundle(join(js, "assistant/assistant.ts"), "esm")),
+    ...(await bundleModules(
+      {
+        frame: join(js, "frame/main.ts"),
+        panel: join(js, "consent/panel.ts"),
+        assistant: join(js, "assistant/assistant.ts"),
+      },
+      out,
+    )),
     worker: asset("worker", "js", await bundle(join(js, "worker/main.ts"), "iife")),
     wasmSimd: wasm("simd"),
     ...(threads && {
