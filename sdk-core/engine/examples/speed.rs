@@ -45,27 +45,67 @@ fn main() {
     let mut args = std::env::args().skip(1);
     let path = args.next().expect("the path of a model");
     let threads: usize = args.next().map_or(1, |n| n.parse().unwrap());
-    let prompt = args.next().unwrap_or_else(|| "The capital of France is".to_owned());
+    let prompt = args
+        .next()
+        .unwrap_or_else(|| "The capital of France is".to_owned());
     let file = std::fs::read(path).unwrap();
     let permit = ConsentGrant::of_operator(0).permit::<RunAi>(0).unwrap();
-    let parallel: Arc<dyn Parallel> = if threads > 1 { Arc::new(Threads(threads)) } else { Arc::new(Sequential) };
+    let parallel: Arc<dyn Parallel> = if threads > 1 {
+        Arc::new(Threads(threads))
+    } else {
+        Arc::new(Sequential)
+    };
     let options = LoadOptions {
         parallel,
         ..LoadOptions::default()
     };
     let start = Instant::now();
-    let model = futures::executor::block_on(LoadedModel::load(&permit, &file, options, &mut |_, _| {})).unwrap();
-    println!("load {:.2} s, {:?}, {}", start.elapsed().as_secs_f64(), model.memory_plan(), model.backend());
+    let model =
+        futures::executor::block_on(LoadedModel::load(&permit, &file, options, &mut |_, _| {})).unwrap();
+    println!(
+        "load {:.2} s, {:?}, {}",
+        start.elapsed().as_secs_f64(),
+        model.memory_plan(),
+        model.backend()
+    );
     let model = Arc::new(model);
     let mut session = Session::new(Arc::clone(&model)).unwrap();
-    let tokens = model.tokenizer().encode(&prompt, EncodeOptions { add_special: true, parse_special: false }).unwrap();
+    let tokens = model
+        .tokenizer()
+        .encode(
+            &prompt,
+            EncodeOptions {
+                add_special: true,
+                parse_special: false,
+            },
+        )
+        .unwrap();
+    if let (Ok(lists), Ok(dump)) = (std::env::var("LISTS"), std::env::var("DUMP")) {
+        let mut bytes: Vec<u8> = Vec::new();
+        for line in std::fs::read_to_string(lists).unwrap().lines() {
+            let tokens: Vec<u32> = line.split(' ').map(|n| n.parse().unwrap()).collect();
+            session.begin(&tokens).unwrap();
+            while session.prefill_step(&permit, 128).unwrap() > 0 {}
+            bytes.extend(session.logits().iter().flat_map(|l| l.to_le_bytes()));
+        }
+        std::fs::write(dump, bytes).unwrap();
+        return;
+    }
     session.begin(&tokens).unwrap();
     while session.prefill_step(&permit, 128).unwrap() > 0 {}
     let mut out = Vec::new();
     for _ in 0..24 {
         let logits = session.logits();
-        let best = (0..logits.len()).max_by(|a, b| logits[*a].total_cmp(&logits[*b])).unwrap() as u32;
-        if out.is_empty() { println!("{tokens:?} -> {best} {:?}", &logits[..4]); }
+        let best = (0..logits.len())
+            .max_by(|a, b| logits[*a].total_cmp(&logits[*b]))
+            .unwrap() as u32;
+        if let (true, Ok(path)) = (out.is_empty(), std::env::var("DUMP")) {
+            std::fs::write(
+                path,
+                logits.iter().flat_map(|l| l.to_le_bytes()).collect::<Vec<u8>>(),
+            )
+            .unwrap();
+        }
         out.push(best);
         session.decode(&permit, best).unwrap();
     }
@@ -82,6 +122,9 @@ fn main() {
         for n in 0..64 {
             session.decode(&permit, 200 + n).unwrap();
         }
-        println!("prefill {prefill:.1} tok/s, decode {:.1} tok/s", 64.0 / start.elapsed().as_secs_f64());
+        println!(
+            "prefill {prefill:.1} tok/s, decode {:.1} tok/s",
+            64.0 / start.elapsed().as_secs_f64()
+        );
     }
 }

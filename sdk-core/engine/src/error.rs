@@ -60,7 +60,9 @@ pub enum EngineError {
     #[error("the model file cannot be read: {0}")]
     Read(#[source] StoreError),
     /// The model does not fit.
-    #[error("the model needs {needed} bytes of memory, {limit} are allowed: choose a smaller model or a shorter context")]
+    #[error(
+        "the model needs {needed} bytes of memory, {limit} are allowed: choose a smaller model or a shorter context"
+    )]
     OutOfMemory {
         /// Bytes needed for weights, KV cache and scratch.
         needed: u64,
@@ -68,7 +70,9 @@ pub enum EngineError {
         limit: u64,
     },
     /// The text is longer than the context.
-    #[error("the text has {needed} tokens, but the context holds {available}: shorten it or load the model with a longer context")]
+    #[error(
+        "the text has {needed} tokens, but the context holds {available}: shorten it or load the model with a longer context"
+    )]
     ContextFull {
         /// Tokens that were to be evaluated.
         needed: usize,

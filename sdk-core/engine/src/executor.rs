@@ -78,7 +78,10 @@ fn frequencies(config: &Config, base: f32, scale: f32, factors: Option<&[f32]>) 
     let len = config.rope_len as f64;
     (0..config.rope_len / 2)
         .map(|pair| {
-            let factor = factors.and_then(|factors| factors.get(pair)).copied().unwrap_or(1.0);
+            let factor = factors
+                .and_then(|factors| factors.get(pair))
+                .copied()
+                .unwrap_or(1.0);
             let exponent = -2.0 * pair as f64 / len;
             f64::from(base).powf(exponent) * f64::from(scale) / f64::from(factor)
         })
@@ -92,7 +95,9 @@ impl<B: Backend> Executor<B> {
         shape: Shape,
         mut weights: BTreeMap<Role, Weight<B::Matrix>>,
     ) -> Result<Self, EngineError> {
-        let missing = |role: &str| EngineError::MissingTensor { name: role.to_owned() };
+        let missing = |role: &str| EngineError::MissingTensor {
+            name: role.to_owned(),
+        };
         let Some(Weight::Matrix(embedding)) = weights.remove(&Role::Embedding) else {
             return Err(missing("token_embd.weight"));
         };
@@ -187,7 +192,8 @@ impl<B: Backend> Executor<B> {
                     self.backend.set_tokens(work, rows.len());
                     self.backend
                         .copy_rows(work, Slot::Normed, start, rows.len(), Slot::Projected);
-                    self.backend.multiply(work, Slot::Projected, std::slice::from_ref(&head));
+                    self.backend
+                        .multiply(work, Slot::Projected, std::slice::from_ref(&head));
                     let logits = self.backend.logits(work).chunks_exact(self.config.vocabulary);
                     for (within, logits) in logits.enumerate() {
                         take(start.saturating_add(within), logits);
@@ -197,7 +203,8 @@ impl<B: Backend> Executor<B> {
             }
             _ => {
                 self.backend.set_tokens(work, 1);
-                self.backend.multiply(work, Slot::Normed, std::slice::from_ref(&head));
+                self.backend
+                    .multiply(work, Slot::Normed, std::slice::from_ref(&head));
             }
         }
         Ok(())
@@ -211,8 +218,13 @@ impl<B: Backend> Executor<B> {
         layer: &Layer<B::Matrix>,
     ) -> Result<(), EngineError> {
         let eps = self.config.norm_eps;
-        self.backend
-            .norm(work, Slot::Hidden, layer.vector(Part::AttentionNorm)?, eps, Slot::Normed);
+        self.backend.norm(
+            work,
+            Slot::Hidden,
+            layer.vector(Part::AttentionNorm)?,
+            eps,
+            Slot::Normed,
+        );
         self.backend.multiply(
             work,
             Slot::Normed,
@@ -225,7 +237,8 @@ impl<B: Backend> Executor<B> {
         if self.config.has_head_norms() {
             self.backend
                 .norm_heads(work, Slot::Query, layer.vector(Part::QueryNorm)?, eps);
-            self.backend.norm_heads(work, Slot::Key, layer.vector(Part::KeyNorm)?, eps);
+            self.backend
+                .norm_heads(work, Slot::Key, layer.vector(Part::KeyNorm)?, eps);
         }
         let kind = usize::from(self.config.is_local(index));
         self.backend.rotate(work, Slot::Query, kind);
@@ -249,8 +262,13 @@ impl<B: Backend> Executor<B> {
 
     fn feed_forward(&self, work: &mut B::Workspace, layer: &Layer<B::Matrix>) -> Result<(), EngineError> {
         let eps = self.config.norm_eps;
-        self.backend
-            .norm(work, Slot::Hidden, layer.vector(Part::FeedForwardNorm)?, eps, Slot::Normed);
+        self.backend.norm(
+            work,
+            Slot::Hidden,
+            layer.vector(Part::FeedForwardNorm)?,
+            eps,
+            Slot::Normed,
+        );
         self.backend.multiply(
             work,
             Slot::Normed,
@@ -269,7 +287,8 @@ impl<B: Backend> Executor<B> {
     fn join(&self, work: &mut B::Workspace, layer: &Layer<B::Matrix>, norm: Part) -> Result<(), EngineError> {
         if self.config.has_post_norms() {
             let (weights, eps) = (layer.vector(norm)?, self.config.norm_eps);
-            self.backend.norm(work, Slot::Projected, weights, eps, Slot::Projected);
+            self.backend
+                .norm(work, Slot::Projected, weights, eps, Slot::Projected);
         }
         self.backend.add(work, Slot::Hidden, Slot::Projected);
         Ok(())
@@ -278,7 +297,10 @@ impl<B: Backend> Executor<B> {
 
 impl<M> Layer<M> {
     fn vector(&self, part: Part) -> Result<&[f32], EngineError> {
-        self.vectors.get(&part).map(Vec::as_slice).ok_or_else(|| Self::missing(part))
+        self.vectors
+            .get(&part)
+            .map(Vec::as_slice)
+            .ok_or_else(|| Self::missing(part))
     }
 
     fn plain(&self, part: Part, to: Slot) -> Result<Linear<'_, M>, EngineError> {

@@ -145,7 +145,7 @@ impl Session {
     }
 
     /// Natural logarithms of the probabilities of `tokens[1..]`, each given all tokens before it. Replaces whatever the
-    /// session held; see [`Perplexity`](crate::Perplexity) for texts longer than the context.
+    /// session held. Perplexity is `exp` of minus their mean; llama.cpp's tool counts the second half of each window.
     ///
     /// # Errors
     /// As [`Self::begin`] and [`Self::prefill_step`].
@@ -165,7 +165,9 @@ impl Session {
                 }
             };
             let wanted = Wanted::All(&mut take);
-            self.model.executor.forward(&mut self.work, block, first, wanted)?;
+            self.model
+                .executor
+                .forward(&mut self.work, block, first, wanted)?;
         }
         if !finite {
             return Err(self.forget());

@@ -13,7 +13,9 @@ pub enum GgufError {
         found: [u8; 4],
     },
     /// Version 1 has 32-bit counts and was in use for a few weeks of 2023.
-    #[error("this GGUF file has version 1, which nothing writes any more: convert it again with a current llama.cpp")]
+    #[error(
+        "this GGUF file has version 1, which nothing writes any more: convert it again with a current llama.cpp"
+    )]
     Version1,
     /// A file for big-endian machines.
     #[error("this GGUF file is big-endian: convert it for little-endian machines")]
@@ -103,7 +105,9 @@ pub enum GgufError {
         tensor: String,
     },
     /// A storage format that this engine does not run.
-    #[error("tensor {tensor:?} has the quantisation {known_as} (id {id}), which is not supported: choose a file in F16, Q8_0, Q4_0, Q4_K_M or another common quantisation")]
+    #[error(
+        "tensor {tensor:?} has the quantisation {known_as} (id {id}), which is not supported: choose a file in F16, Q8_0, Q4_0, Q4_K_M or another common quantisation"
+    )]
     UnknownDType {
         /// The tensor.
         tensor: String,

@@ -103,9 +103,7 @@ impl Metadata {
             let kind = cursor.u32()?;
             let value = Self::value(cursor, key, kind)?;
             if values.insert(key.to_owned(), value).is_some() {
-                return Err(Stop::Bad(GgufError::Duplicate {
-                    name: key.to_owned(),
-                }));
+                return Err(Stop::Bad(GgufError::Duplicate { name: key.to_owned() }));
             }
         }
         Ok(Self { values })
@@ -154,15 +152,15 @@ impl Metadata {
                 // Grows with the bytes that are really there: each text has at least its length.
                 for _ in 0..count {
                     texts.text.push_str(cursor.text(key, u64::MAX)?);
-                    texts.ends.push(u32::try_from(texts.text.len()).unwrap_or(u32::MAX));
+                    texts
+                        .ends
+                        .push(u32::try_from(texts.text.len()).unwrap_or(u32::MAX));
                 }
                 Value::Texts(texts)
             }
             // llama.cpp refuses nested arrays too; no known model has one.
             9 => {
-                return Err(Stop::Bad(GgufError::NestedArray {
-                    key: key.to_owned(),
-                }));
+                return Err(Stop::Bad(GgufError::NestedArray { key: key.to_owned() }));
             }
             10..=12 => Value::Wide(scalar_array!(cursor, count, u64).len()),
             _ => {
@@ -175,9 +173,9 @@ impl Metadata {
     }
 
     fn get(&self, key: &str) -> Result<&Value, GgufError> {
-        self.values.get(key).ok_or_else(|| GgufError::MissingKey {
-            key: key.to_owned(),
-        })
+        self.values
+            .get(key)
+            .ok_or_else(|| GgufError::MissingKey { key: key.to_owned() })
     }
 
     fn wrong(key: &str, expected: &'static str, found: &Value) -> GgufError {

@@ -263,7 +263,13 @@ fn floats(dtype: DType, bytes: &[u8], out: &mut Vec<f32>) {
                 _ => bf16_to_f32(half),
             }
         })),
-        _ => out.extend(bytes.as_chunks::<4>().0.iter().map(|float| f32::from_le_bytes(*float))),
+        _ => out.extend(
+            bytes
+                .as_chunks::<4>()
+                .0
+                .iter()
+                .map(|float| f32::from_le_bytes(*float)),
+        ),
     }
 }
 
@@ -295,7 +301,10 @@ impl Pieces {
         len: usize,
     ) -> Result<&'a [u8], EngineError> {
         buffer.resize(len, 0);
-        source.read_at(self.offset, buffer).await.map_err(EngineError::Read)?;
+        source
+            .read_at(self.offset, buffer)
+            .await
+            .map_err(EngineError::Read)?;
         self.offset = self.offset.saturating_add(len as u64);
         self.left = self.left.saturating_sub(len);
         Ok(buffer)

@@ -75,7 +75,12 @@ fn parts(config: &Config) -> Vec<(&'static str, Part, Use, bool)> {
         ("attn_q.weight", Part::Query, matrix(q, width), false),
         ("attn_k.weight", Part::Key, matrix(kv, width), false),
         ("attn_v.weight", Part::Value, matrix(kv, width), false),
-        ("attn_output.weight", Part::AttentionOutput, matrix(width, q), false),
+        (
+            "attn_output.weight",
+            Part::AttentionOutput,
+            matrix(width, q),
+            false,
+        ),
         ("attn_q.bias", Part::QueryBias, vector(q), no_bias),
         ("attn_k.bias", Part::KeyBias, vector(kv), no_bias),
         ("attn_v.bias", Part::ValueBias, vector(kv), no_bias),
@@ -86,12 +91,32 @@ fn parts(config: &Config) -> Vec<(&'static str, Part, Use, bool)> {
         ("ffn_down.weight", Part::Down, matrix(width, ff), false),
     ];
     if config.has_head_norms() {
-        list.push(("attn_q_norm.weight", Part::QueryNorm, vector(config.head_len), false));
-        list.push(("attn_k_norm.weight", Part::KeyNorm, vector(config.head_len), false));
+        list.push((
+            "attn_q_norm.weight",
+            Part::QueryNorm,
+            vector(config.head_len),
+            false,
+        ));
+        list.push((
+            "attn_k_norm.weight",
+            Part::KeyNorm,
+            vector(config.head_len),
+            false,
+        ));
     }
     if config.has_post_norms() {
-        list.push(("post_attention_norm.weight", Part::PostAttentionNorm, vector(width), false));
-        list.push(("post_ffw_norm.weight", Part::PostFeedForwardNorm, vector(width), false));
+        list.push((
+            "post_attention_norm.weight",
+            Part::PostAttentionNorm,
+            vector(width),
+            false,
+        ));
+        list.push((
+            "post_ffw_norm.weight",
+            Part::PostFeedForwardNorm,
+            vector(width),
+            false,
+        ));
     }
     list
 }
@@ -176,11 +201,15 @@ impl TensorMap {
         if self.tensors.len() == gguf.tensors.len() {
             return Ok(());
         }
-        let known: std::collections::BTreeSet<&str> =
-            self.tensors.values().map(|(tensor, _)| tensor.name.as_str()).collect();
+        let known: std::collections::BTreeSet<&str> = self
+            .tensors
+            .values()
+            .map(|(tensor, _)| tensor.name.as_str())
+            .collect();
         let unused = gguf.tensors.iter().find(|tensor| {
             // Old conversions carry rotary tables that can be computed.
-            !known.contains(tensor.name.as_str()) && !tensor.name.ends_with("rot_embd.weight")
+            !known.contains(tensor.name.as_str())
+                && !tensor.name.ends_with("rot_embd.weight")
                 && !tensor.name.ends_with("rotary_emb.inv_freq")
         });
         match unused {

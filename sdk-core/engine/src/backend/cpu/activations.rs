@@ -208,7 +208,11 @@ fn round_super_blocks<S: Simd>(x: &[f32], to: &mut Activations, place: Place) {
             largest = largest.max(of_group);
         }
         // The sign of the scale is such that the first number of the largest magnitude becomes -127.
-        let first = x.iter().find(|value| value.abs() == largest).copied().unwrap_or(0.0);
+        let first = x
+            .iter()
+            .find(|value| value.abs() == largest)
+            .copied()
+            .unwrap_or(0.0);
         let inverse = if largest > 0.0 { -127.0 / first } else { 0.0 };
         let scale = if largest > 0.0 { 1.0 / inverse } else { 0.0 };
         for (within, x) in groups.iter().enumerate() {

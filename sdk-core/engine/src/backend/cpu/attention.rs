@@ -181,10 +181,22 @@ pub(crate) fn attend(
 ) {
     let token_len = heads.queries * heads.len;
     let tokens = queries.len() / token_len.max(1);
-    assert!(queries.len() == tokens * token_len && out.len() >= queries.len(), "whole tokens");
-    assert!(first + tokens <= cache.capacity && first + tokens <= scratch.context, "within the context");
-    assert!(heads.kv == cache.kv_heads && heads.len == cache.head_len, "the cache of this model");
-    assert!(heads.queries.is_multiple_of(heads.kv), "queries share keys evenly");
+    assert!(
+        queries.len() == tokens * token_len && out.len() >= queries.len(),
+        "whole tokens"
+    );
+    assert!(
+        first + tokens <= cache.capacity && first + tokens <= scratch.context,
+        "within the context"
+    );
+    assert!(
+        heads.kv == cache.kv_heads && heads.len == cache.head_len,
+        "the cache of this model"
+    );
+    assert!(
+        heads.queries.is_multiple_of(heads.kv),
+        "queries share keys evenly"
+    );
     let call = Call {
         heads,
         cache,
@@ -197,7 +209,11 @@ pub(crate) fn attend(
     let total = per_head * heads.kv;
     let small = total * (first + tokens) * heads.len < 1 << 16;
     let pieces = if small { 1 } else { scratch.pieces.min(total) };
-    let (out, buffer, part) = (Shared(out.as_mut_ptr()), Shared(scratch.buffer.as_mut_ptr()), scratch.part);
+    let (out, buffer, part) = (
+        Shared(out.as_mut_ptr()),
+        Shared(scratch.buffer.as_mut_ptr()),
+        scratch.part,
+    );
     let run = |piece: usize| {
         let (from, to) = (total * piece / pieces, total * (piece + 1) / pieces);
         // SAFETY: sizes were checked above; pieces have disjoint queries, results and scratch.
@@ -251,7 +267,9 @@ unsafe fn attend_tile<S: Simd, const T: usize>(
     out: Shared<f32>,
     scratch: Shared<f32>,
 ) {
-    let Heads { len, scale, window, .. } = call.heads;
+    let Heads {
+        len, scale, window, ..
+    } = call.heads;
     let cache = call.cache;
     let share = call.heads.queries / call.heads.kv;
     let token_of = |query: usize| (at + query) / share;
@@ -272,7 +290,12 @@ unsafe fn attend_tile<S: Simd, const T: usize>(
         let results = std::slice::from_raw_parts_mut(scratch.get().add(T * padded_len), T * padded_len);
         let scores = scratch.get().add(2 * T * padded_len);
         let weights = std::slice::from_raw_parts_mut(scores.add(T * seen), T * seen);
-        (queries, results, std::slice::from_raw_parts_mut(scores, T * seen), weights)
+        (
+            queries,
+            results,
+            std::slice::from_raw_parts_mut(scores, T * seen),
+            weights,
+        )
     };
     for query in 0..T {
         let from = &call.queries[offset_of(query)..][..len];
@@ -306,7 +329,14 @@ unsafe fn attend_tile<S: Simd, const T: usize>(
         // SAFETY: `seen` positions of 16 values; results have `padded_len` places per query.
         unsafe {
             let to = results.as_mut_ptr().add(panel * PANEL);
-            float_tile::<S, F16, T>(values.as_ptr().cast(), seen, weights.as_ptr(), to, padded_len, PANEL);
+            float_tile::<S, F16, T>(
+                values.as_ptr().cast(),
+                seen,
+                weights.as_ptr(),
+                to,
+                padded_len,
+                PANEL,
+            );
         }
     }
     for query in 0..T {

@@ -70,14 +70,18 @@ pub(super) fn group(dtype: DType, block: &[u8], group: usize) -> (Quants, GroupS
         DType::Q8_0 => fill(&mut q, part(block, 2, 32), |byte| byte),
         DType::Q2K => {
             let shift = 2 * (group % 4);
-            fill(&mut q, part(block, 16 + group / 4 * 32, 32), |byte| (byte >> shift) & 3);
+            fill(&mut q, part(block, 16 + group / 4 * 32, 32), |byte| {
+                (byte >> shift) & 3
+            });
             scales.sub = [byte(block, 2 * group), byte(block, 2 * group + 1)];
             scales.scale = half(block, 80);
             scales.min = half(block, 82);
         }
         DType::Q3K => {
             let shift = 2 * (group % 4);
-            fill(&mut q, part(block, 32 + group / 4 * 32, 32), |byte| (byte >> shift) & 3);
+            fill(&mut q, part(block, 32 + group / 4 * 32, 32), |byte| {
+                (byte >> shift) & 3
+            });
             add_bit(&mut q, part(block, 0, 32), group, 2);
             scales.sub = [0, 1].map(|side| q3_scale(part(block, 96, 12), 2 * group + side));
             scales.scale = half(block, 108);
@@ -87,7 +91,9 @@ pub(super) fn group(dtype: DType, block: &[u8], group: usize) -> (Quants, GroupS
             scales.sub = q4_scale_and_min(part(block, 4, 12), group);
             let at = if dtype == DType::Q4K { 16 } else { 48 };
             let shift = 4 * (group % 2);
-            fill(&mut q, part(block, at + group / 2 * 32, 32), |byte| (byte >> shift) & 15);
+            fill(&mut q, part(block, at + group / 2 * 32, 32), |byte| {
+                (byte >> shift) & 15
+            });
             if dtype == DType::Q5K {
                 add_bit(&mut q, part(block, 16, 32), group, 4);
             }
@@ -95,7 +101,9 @@ pub(super) fn group(dtype: DType, block: &[u8], group: usize) -> (Quants, GroupS
         DType::Q6K => {
             let (side, within) = (group / 4, group % 4);
             let (low_shift, high_shift) = (4 * (within / 2), 2 * within);
-            fill(&mut q, part(block, side * 64 + within % 2 * 32, 32), |byte| (byte >> low_shift) & 15);
+            fill(&mut q, part(block, side * 64 + within % 2 * 32, 32), |byte| {
+                (byte >> low_shift) & 15
+            });
             for (number, bits) in q.iter_mut().zip(part(block, 128 + side * 32, 32)) {
                 *number |= ((bits >> high_shift) & 3) << 4;
             }

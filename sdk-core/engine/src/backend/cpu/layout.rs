@@ -131,7 +131,11 @@ pub(super) const fn panel_bytes(dtype: DType, columns: usize) -> usize {
     let bytes = match Planes::of(dtype) {
         Some(planes) => {
             let groups = columns / GROUP;
-            let units = if planes.scales.is_super() { groups / SUPER_GROUPS } else { groups };
+            let units = if planes.scales.is_super() {
+                groups / SUPER_GROUPS
+            } else {
+                groups
+            };
             planes.scales_at(columns) + units * planes.scales.bytes()
         }
         None => columns * PANEL * dtype.block_bytes(),

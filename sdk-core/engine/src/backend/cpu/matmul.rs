@@ -47,14 +47,25 @@ pub(crate) fn multiply(isa: Isa, parallel: &dyn Parallel, products: &mut [Produc
     let (mut panels, mut work) = (0, 0);
     for product in products.iter_mut() {
         let (weights, x) = (product.weights, product.activations);
-        assert_eq!(weights.columns(), x.columns, "the vectors are as long as the rows");
-        assert!(product.out.len() >= x.tokens * weights.rows(), "there is room for the results");
+        assert_eq!(
+            weights.columns(),
+            x.columns,
+            "the vectors are as long as the rows"
+        );
+        assert!(
+            product.out.len() >= x.tokens * weights.rows(),
+            "there is room for the results"
+        );
         assert!(weights.is_complete(), "every row has been loaded");
         jobs.push((panels, weights, x, Shared(product.out.as_mut_ptr())));
         panels += weights.panels();
         work += weights.rows() * weights.columns() * x.tokens;
     }
-    let pieces = if work < SMALL { 1 } else { parallel.width().clamp(1, panels.max(1)) };
+    let pieces = if work < SMALL {
+        1
+    } else {
+        parallel.width().clamp(1, panels.max(1))
+    };
     // With spare threads, more pieces than threads: one that is held up elsewhere does not hold up all.
     let pieces = if pieces > 1 { (pieces * 4).min(panels) } else { 1 };
     let run = |piece: usize| {
@@ -208,7 +219,10 @@ unsafe fn quantised<S: Simd, F: Format>(
                     half_sums: x.half_sums.as_ptr().add(2 * start * groups),
                 };
                 let out = out.get().add(start * weights.rows() + index * PANEL);
-                with_tile!(tile, quantised_tile::<S, F>(panel, groups, tokens, out, weights.rows(), rows));
+                with_tile!(
+                    tile,
+                    quantised_tile::<S, F>(panel, groups, tokens, out, weights.rows(), rows)
+                );
             }
             start += tile;
         }
@@ -404,7 +418,11 @@ const fn dual<F: Format, const T: usize>() -> bool {
 /// What was added to every weight.
 #[inline(always)]
 const fn offset_of<S: Simd, F: Format>() -> i32 {
-    if F::PLANES.bytes { S::SIGNED_OFFSET } else { F::PLANES.offset }
+    if F::PLANES.bytes {
+        S::SIGNED_OFFSET
+    } else {
+        F::PLANES.offset
+    }
 }
 
 /// The sums of a group's products, of its first and (where [`dual`]) second half.
@@ -528,7 +546,10 @@ unsafe fn float<S: Simd, W: Float>(
             unsafe {
                 let tokens = x.floats.as_ptr().add(start * x.columns);
                 let out = out.get().add(start * weights.rows() + index * PANEL);
-                with_tile!(tile, float_tile::<S, W>(panel, x.columns, tokens, out, weights.rows(), rows));
+                with_tile!(
+                    tile,
+                    float_tile::<S, W>(panel, x.columns, tokens, out, weights.rows(), rows)
+                );
             }
             start += tile;
         }
@@ -575,7 +596,10 @@ pub(super) unsafe fn float_tile<S: Simd, W: Float, const T: usize>(
                 }
             }
             for token in 0..T {
-                S::store(S::add(even[token], odd[token]), results[token].as_mut_ptr().add(lane));
+                S::store(
+                    S::add(even[token], odd[token]),
+                    results[token].as_mut_ptr().add(lane),
+                );
             }
         }
         lane += S::LANES;

@@ -174,8 +174,14 @@ impl Rotation {
     /// Rotates every head of every token (Su et al. 2021); elements behind the pairs stay as they are.
     pub(crate) fn apply(&self, kind: RopeKind, x: &mut [f32], head_len: usize, heads: usize) {
         let pairs = self.pairs;
-        let tables = self.cos.chunks_exact(pairs.max(1)).zip(self.sin.chunks_exact(pairs.max(1)));
-        for (x, (cos, sin)) in x.chunks_exact_mut(heads.saturating_mul(head_len).max(1)).zip(tables) {
+        let tables = self
+            .cos
+            .chunks_exact(pairs.max(1))
+            .zip(self.sin.chunks_exact(pairs.max(1)));
+        for (x, (cos, sin)) in x
+            .chunks_exact_mut(heads.saturating_mul(head_len).max(1))
+            .zip(tables)
+        {
             for head in x.chunks_exact_mut(head_len) {
                 match kind {
                     RopeKind::Adjacent => {

@@ -80,7 +80,10 @@ impl PackedMatrix {
     pub(super) fn panel(&self, index: usize) -> &[u8] {
         let lines = panel_bytes(self.dtype, self.columns) / VECTOR;
         let from = index.saturating_mul(lines);
-        let lines = self.lines.get(from..from.saturating_add(lines)).unwrap_or_default();
+        let lines = self
+            .lines
+            .get(from..from.saturating_add(lines))
+            .unwrap_or_default();
         as_bytes(lines)
     }
 
@@ -95,7 +98,9 @@ impl PackedMatrix {
     /// Adds the next row, as it is in the file. `name` is for errors.
     pub(crate) fn push_row(&mut self, bytes: &[u8], name: &str) -> Result<(), EngineError> {
         if bytes.len() != self.row_bytes() || self.filled >= self.rows {
-            return Err(EngineError::WrongOrder("a row of a wrong length was pushed into a matrix"));
+            return Err(EngineError::WrongOrder(
+                "a row of a wrong length was pushed into a matrix",
+            ));
         }
         let (panel, lane) = (self.filled / PANEL, self.filled % PANEL);
         let (dtype, columns) = (self.dtype, self.columns);
@@ -293,7 +298,11 @@ fn put_quants(planes: Planes, lines: &mut [Line], base: usize, quants: &blocks::
             let bits = (0..4).fold(0, |bits, step| {
                 bits | (((chunk(vector + 2 * step) >> from) & 0x0303_0303) << (2 * step))
             });
-            put(lines, base + planes.pairs_at() + vector * VECTOR, bits.to_le_bytes());
+            put(
+                lines,
+                base + planes.pairs_at() + vector * VECTOR,
+                bits.to_le_bytes(),
+            );
         }
     }
     if planes.singles {
