@@ -23,7 +23,7 @@ if (files.length === 0) {
 const folder = mkdtempSync(join(tmpdir(), "kwaainet-e2e-"));
 const { status } = spawnSync(
   process.execPath,
-  ["--test", "--test-concurrency=1", "--test-reporter=spec", "--test-timeout=180000", ...files],
+  ["--test", "--test-concurrency=1", "--test-reporter=spec", "--test-timeout=1200000", ...files],
   {
     stdio: "inherit",
     env: { ...process.env, KWAAINET_E2E_FOLDER: folder, KWAAINET_E2E_PORT: String(await freePort()) },

@@ -71,11 +71,16 @@ export async function placeOf(page, frame, node) {
   return { x: outer.x + (left + right) / 2, y: outer.y + (top + bottom) / 2 };
 }
 
-/** A real click: it goes through the browser's input, so `isTrusted` is true. */
+/** Longer than the panel wants a pointer to have been over it before a click counts (HOVER_MS of its gate). */
+const HOVER_MS = 450;
+
+/** A real click: it goes through the browser's input, so `isTrusted` is true, and it rests before it presses. */
 export async function click(page, frame, role, name, options) {
   const node = await find(page, frame, role, name, options);
   const { x, y } = await placeOf(page, frame, node);
-  await page.mouse.move(x - 3, y - 3);
+  await page.mouse.move(x - 4, y - 4);
+  await page.mouse.move(x, y);
+  await sleep(HOVER_MS);
   await page.mouse.click(x, y);
 }
 

@@ -23,7 +23,7 @@ let sites = null;
 /** The sites of this process, started once. */
 export async function theSites() {
   if (sites === null) {
-    const inner = await demo.createServer({ port: 0, listen: false });
+    const inner = await demo.createServer({ port: 0, listen: false, dist: process.env.KWAAINET_DIST });
     sites = await startSites({ port, inner: inner.server ?? inner });
   }
   return sites;
@@ -63,10 +63,13 @@ async function warmProfile() {
   if (existsSync(join(warm, "ready"))) return warm;
   rmSync(warm, { recursive: true, force: true });
   const visitor = await startVisitor({ profile: warm });
-  const tab = await visitor.open();
-  await tab.accept();
-  await tab.ask("Hi", { max_tokens: 1 });
-  await visitor.close({ keep: true });
+  try {
+    const tab = await visitor.open();
+    await tab.accept();
+    await tab.ask("Hi", { max_tokens: 1 });
+  } finally {
+    await visitor.close({ keep: true });
+  }
   mkdirSync(join(warm, "ready"));
   return warm;
 }
@@ -155,7 +158,7 @@ export class Tab {
 
   /** Asks through the site's API; greedy, so the answer is always the same. */
   ask(content, { key, ...request } = {}) {
-    return this.page.evaluate(
+    const answer = this.page.evaluate(
       async ({ content, request, key }) => {
         const pieces = [];
         const state = { pieces, done: false };
@@ -178,6 +181,7 @@ export class Tab {
       },
       { content, request, key },
     );
+    return within(PATIENCE_MS, `an answer to ${JSON.stringify(content.slice(0, 40))}`, answer);
   }
 
   /** Starts a question and waits until `pieces` pieces of its answer have come. Returns its promise. */
@@ -195,7 +199,7 @@ export class Tab {
 
   /** Runs in the page and returns `{value}`, or `{error: {name, code, message, retryable}}` of what was thrown. */
   attempt(body, argument) {
-    return this.page.evaluate(`(async () => {
+    const outcome = this.page.evaluate(`(async () => {
       try {
         return { value: await (${body})(${JSON.stringify(argument) ?? ""}) };
       } catch (error) {
@@ -203,6 +207,7 @@ export class Tab {
         return { error: { name, code, message, retryable } };
       }
     })()`);
+    return within(PATIENCE_MS, String(body).slice(0, 120), outcome);
   }
 
   /** Everything that was said on the console and matches. */
@@ -213,6 +218,17 @@ export class Tab {
   async close() {
     await this.page.close();
   }
+}
+
+/** Longer than anything that works takes on two busy processors. */
+const PATIENCE_MS = 90_000;
+
+function within(ms, what, promise) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(reject, ms, new Error(`nothing within ${ms / 1000} s: ${what}`));
+  });
+  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
 }
 
 /** Polls until `check` returns something true. */
