@@ -153,8 +153,8 @@ impl From<kwaainet_engine::EngineError> for HostError {
 impl From<StoreError> for HostError {
     fn from(error: StoreError) -> Self {
         // A file that the operator named is a model that is not there, unlike a blob of ours.
-        if let StoreError::NotFound(_) = error {
-            return Self::node(ErrorCode::ModelNotFound, error.to_string());
+        if let StoreError::NotFound(path) = &error {
+            return Self::node(ErrorCode::ModelNotFound, format!("there is no file {path}"));
         }
         Self::from(kwaainet_node::NodeError::from(error))
     }

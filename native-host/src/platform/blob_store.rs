@@ -4,10 +4,11 @@
 //! is a small record (journal, consent) and is replaced as a whole at `flush`, so that a kill at any moment leaves
 //! the old record or the new one.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use kwaainet_platform::{
     Blob, BlobInfo, BlobStore, BoxFuture, ReadAt, StoreError, StoreRoom, check_blob_name,
@@ -20,12 +21,23 @@ const LARGEST_RECORD: u64 = 64 << 20;
 #[derive(Debug, Clone)]
 pub struct FileBlobStore {
     dir: PathBuf,
+    /// What is open: handles of one store share a blob, while a lock keeps other processes away.
+    open: Arc<Mutex<Open>>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    files: BTreeMap<String, Weak<FileBlob>>,
+    records: BTreeMap<String, Weak<Record>>,
 }
 
 impl FileBlobStore {
     /// Keeps blobs in `dir`.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into() }
+        Self {
+            dir: dir.into(),
+            open: Arc::default(),
+        }
     }
 
     /// The folder.
@@ -39,10 +51,21 @@ impl FileBlobStore {
         if create {
             fs::create_dir_all(&self.dir).map_err(|error| explain(error, &self.dir, 0))?;
         }
+        let mut open = lock(&self.open);
         if name.ends_with(".gguf") {
-            Ok(Arc::new(FileBlob::open(name, path, create)?))
+            if let Some(blob) = open.files.get(name).and_then(Weak::upgrade) {
+                return Ok(blob);
+            }
+            let blob = Arc::new(FileBlob::open(name, path, create)?);
+            open.files.insert(name.to_owned(), Arc::downgrade(&blob));
+            Ok(blob)
         } else {
-            Ok(Arc::new(Record::open(name, path, create)?))
+            if let Some(record) = open.records.get(name).and_then(Weak::upgrade) {
+                return Ok(record);
+            }
+            let record = Arc::new(Record::open(name, path, create)?);
+            open.records.insert(name.to_owned(), Arc::downgrade(&record));
+            Ok(record)
         }
     }
 
@@ -71,7 +94,14 @@ impl FileBlobStore {
     fn delete_now(&self, name: &str) -> Result<(), StoreError> {
         check_blob_name(name)?;
         let path = self.dir.join(name);
-        if name.ends_with(".gguf") {
+        let mut open = lock(&self.open);
+        if let Some(record) = open.records.remove(name).and_then(|record| record.upgrade()) {
+            lock(&record.state).deleted = true;
+        }
+        // Not while another process reads it.
+        if let Some(blob) = open.files.remove(name).and_then(|blob| blob.upgrade()) {
+            blob.lock_for_writing()?;
+        } else if name.ends_with(".gguf") {
             match FileBlob::open(name, path.clone(), false) {
                 Ok(blob) => blob.lock_for_writing()?,
                 Err(StoreError::NotFound(_)) => return Ok(()),
@@ -322,7 +352,10 @@ impl LocalFile {
     /// [`StoreError`] when it is not there, not readable, or being written.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let name = path.display().to_string();
-        let file = File::open(path).map_err(|error| explain(error, path, 0))?;
+        let file = File::open(path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => StoreError::NotFound(name.clone()),
+            _ => explain(error, path, 0),
+        })?;
         if file.metadata().is_ok_and(|metadata| !metadata.is_file()) {
             return Err(StoreError::Invalid(format!("{name} is not a file")));
         }
@@ -358,6 +391,8 @@ struct Record {
 struct RecordState {
     bytes: Vec<u8>,
     changed: bool,
+    /// Whoever still holds it writes into the void.
+    deleted: bool,
 }
 
 fn temporary(path: &Path) -> PathBuf {
@@ -385,6 +420,7 @@ impl Record {
         let state = Mutex::new(RecordState {
             bytes,
             changed: false,
+            deleted: false,
         });
         Ok(Self { path, state })
     }
@@ -406,7 +442,7 @@ impl Record {
 
     fn replace(&self, durable: bool) -> Result<(), StoreError> {
         let mut state = lock(&self.state);
-        if !state.changed {
+        if !state.changed || state.deleted {
             return Ok(());
         }
         let temporary = temporary(&self.path);
@@ -433,10 +469,8 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        // Only flushed bytes are promised; the rest is written if that is possible and the record still exists.
-        if self.path.exists() {
-            drop(self.replace(false));
-        }
+        // Only flushed bytes are promised; the rest is written if that is possible.
+        drop(self.replace(false));
     }
 }
 
@@ -499,6 +533,16 @@ mod tests {
         fn drop(&mut self) {
             drop(fs::remove_dir_all(&self.0));
         }
+    }
+
+    #[test]
+    fn it_is_a_blob_store_like_the_others() {
+        let dir = Dir::new("suite");
+        let number = std::sync::atomic::AtomicU32::new(0);
+        block_on(kwaainet_testkit::blob_store_suite(async || {
+            let number = number.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            Arc::new(FileBlobStore::new(dir.0.join(number.to_string()))) as Arc<dyn BlobStore>
+        }));
     }
 
     #[test]

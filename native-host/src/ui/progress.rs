@@ -1,12 +1,15 @@
 //! A bar on a terminal, a line now and then anywhere else.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use kwaainet_types::{Progress, Stage};
 
 use super::output::{Output, bytes, stderr_is_terminal};
+
+/// Time between two lines, where there is no terminal.
+const PAUSE: Duration = Duration::from_secs(2);
 
 /// Shows the progress of one model at a time.
 #[derive(Debug)]
@@ -19,8 +22,8 @@ pub struct ProgressView {
 #[derive(Debug, Default)]
 struct State {
     bar: Option<(ProgressBar, String, Stage)>,
-    /// The last tenth that a line was printed for.
-    told: Option<(String, Stage, u64)>,
+    /// What a line was last printed for, or work that began and was not worth one yet.
+    told: Option<(String, Stage, Instant)>,
 }
 
 impl ProgressView {
@@ -80,13 +83,23 @@ impl ProgressView {
     }
 
     fn tell(&self, progress: &Progress) {
-        let tenth = (progress.done * 10).checked_div(progress.total).unwrap_or(0);
-        let now = (progress.model.clone(), progress.stage, tenth);
         let mut state = self.state();
-        if state.told.as_ref() == Some(&now) {
-            return;
+        let now = Instant::now();
+        match &mut state.told {
+            Some((model, stage, at)) if *model == progress.model && *stage == progress.stage => {
+                if at.elapsed() < PAUSE {
+                    return;
+                }
+                *at = now;
+            }
+            told => {
+                // What is over soon needs no line; that a connection broke is told at once.
+                *told = Some((progress.model.clone(), progress.stage, now));
+                if progress.stage != Stage::Retry {
+                    return;
+                }
+            }
         }
-        state.told = Some(now);
         let Progress {
             model, done, total, ..
         } = progress;
