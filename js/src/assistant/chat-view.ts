@@ -114,7 +114,9 @@ export class ChatView {
 
   #greet(): void {
     const { words, site } = this.#voice;
-    const reads = this.#context.drawnIn === "frame" ? words.helloFrame : words.helloPage;
+    const { drawnIn, siteOrigin } = this.#context;
+    const apart = drawnIn === "frame" && location.origin !== siteOrigin;
+    const reads = apart ? words.helloFrame : words.helloPage;
     put(
       this.#log,
       h("div", { class: "hello" }, mark(), h("h3", {}, words.hello), h("p", {}, fill(reads, { site }))),

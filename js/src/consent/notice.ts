@@ -66,7 +66,11 @@ export function makeNotice(context: PanelContext): Notice {
 }
 
 function reader(context: PanelContext, words: PanelStrings): string {
-  return context.drawnIn === "frame" ? words.readFrame : words.readPage;
+  if (context.drawnIn === "page") {
+    return words.readPage;
+  }
+  // A site that serves our files from its own origin can reach into the window.
+  return location.origin === context.siteOrigin ? words.readSame : words.readFrame;
 }
 
 function caps(

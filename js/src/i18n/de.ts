@@ -12,6 +12,7 @@ export const panel: PanelStrings = {
   readFrame: "{site} kann nicht mitlesen: Dieses Fenster gehört {us}.",
   readOwn: "Sie schreiben in ein Formular von {site}; diese Website kann es also lesen.",
   readPage: "Diese Seite erlaubt kein eigenes Fenster von uns. {site} könnte lesen, was Sie schreiben.",
+  readSame: "{site} betreibt das alles selbst und könnte lesen, was Sie schreiben.",
   caps: "Höchstens erlaubt: {caps}.",
   capsNone: "Es rechnet, während es lädt und antwortet. {site} setzt keine weitere Grenze.",
   cpu: "{percent} des Prozessors",

@@ -11,6 +11,7 @@ export const panel: PanelStrings = {
   readFrame: "{site} cannot read along: this window belongs to {us}.",
   readOwn: "You write into a form of {site} itself, so that site can read it.",
   readPage: "This page allows no window of our own, so {site} could read what you write.",
+  readSame: "{site} runs all of this itself, so it could read what you write.",
   caps: "It may use at most {caps}.",
   capsNone: "It computes while it loads and while it answers. {site} sets no further limit.",
   cpu: "{percent} of the processor",

@@ -11,6 +11,7 @@ export const panel: PanelStrings = {
   readFrame: "{site} no puede leer nada: esta ventana es de {us}.",
   readOwn: "Usted escribe en un formulario de {site}, así que ese sitio puede leerlo.",
   readPage: "Esta página no permite una ventana propia, así que {site} podría leer lo que usted escribe.",
+  readSame: "{site} lo gestiona todo por su cuenta y podría leer lo que usted escribe.",
   caps: "Puede usar como máximo {caps}.",
   capsNone: "Calcula mientras carga y mientras responde. {site} no fija otro límite.",
   cpu: "{percent} del procesador",

@@ -14,6 +14,7 @@ export const panel: PanelStrings = {
   readOwn: "Vous écrivez dans un formulaire de {site} : ce site peut donc le lire.",
   readPage:
     "Cette page n’autorise pas de fenêtre qui nous soit propre : {site} pourrait lire ce que vous écrivez.",
+  readSame: "{site} fait tout fonctionner lui-même et pourrait lire ce que vous écrivez.",
   caps: "Il peut utiliser au plus {caps}.",
   capsNone: "Il calcule pendant qu’il charge et répond. {site} ne fixe pas d’autre limite.",
   cpu: "{percent} du processeur",

@@ -14,6 +14,7 @@ export interface PanelStrings {
   readonly readFrame: string;
   readonly readOwn: string;
   readonly readPage: string;
+  readonly readSame: string;
   readonly caps: string;
   readonly capsNone: string;
   readonly cpu: string;

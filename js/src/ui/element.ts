@@ -62,7 +62,8 @@ export class Sizer {
   update(): void {
     const { host, stage } = this.#surface;
     const { width, height } = this.#wanted;
-    if (width === 0) {
+    // While somebody hides us nothing has a size, and nothing is asked for.
+    if (width === 0 || host.getClientRects().length === 0) {
       return;
     }
     const box = host.getBoundingClientRect();
