@@ -1,0 +1,1 @@
+importScripts("/kwaainet/kwaainet-sw.js");
