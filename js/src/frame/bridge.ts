@@ -351,10 +351,13 @@ export class Bridge {
   }
 }
 
-/** A worker of our own origin; in the site's page only a blob may name it there. */
+/**
+ * A worker of our own origin; in the site's page only a blob may name it there. A classic one: what a module worker
+ * imports counts as `worker-src`, which would be one directive more for the site to write.
+ */
 function makeWorker(url: string, fromBlob: boolean): Worker {
-  const options = { type: "module", name: "kwaainet" } as const;
+  const options = { name: "kwaainet" };
   if (!fromBlob) return new Worker(url, options);
-  const code = `import ${JSON.stringify(url)};`;
+  const code = `importScripts(${JSON.stringify(url)});`;
   return new Worker(URL.createObjectURL(new Blob([code], { type: "text/javascript" })), options);
 }
