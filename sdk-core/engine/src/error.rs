@@ -3,6 +3,7 @@
 use kwaainet_platform::StoreError;
 use kwaainet_types::ErrorCode;
 
+use crate::chat_template::TemplateError;
 use crate::gguf::GgufError;
 use crate::sampler::OptionsError;
 use crate::tokenizer::TokenizerError;
@@ -102,6 +103,9 @@ pub enum EngineError {
     /// A sampling option out of range.
     #[error(transparent)]
     Options(#[from] OptionsError),
+    /// The chat template in the file cannot be used, or refuses the conversation.
+    #[error("the chat template of this model cannot be used: {0}")]
+    Template(#[from] TemplateError),
     /// The chat template in the file cannot be used.
     #[error("the chat template of this model cannot be used: {0}")]
     ChatTemplate(String),
@@ -124,7 +128,8 @@ impl EngineError {
             | Self::InvalidModel { .. }
             | Self::NotFinite { .. }
             | Self::Tokenizer(_) => ErrorCode::ModelInvalid,
-            Self::ChatTemplate(_) => ErrorCode::TemplateInvalid,
+            Self::Template(TemplateError::Raised(_)) => ErrorCode::BadRequest,
+            Self::ChatTemplate(_) | Self::Template(_) => ErrorCode::TemplateInvalid,
             Self::OutOfMemory { .. } => ErrorCode::OutOfMemory,
             Self::ContextFull { .. } => ErrorCode::ContextTooLong,
             Self::NoTokens | Self::UnknownToken { .. } | Self::Options(_) => ErrorCode::BadRequest,

@@ -12,6 +12,7 @@
 //! ```
 
 mod backend;
+mod chat_template;
 mod error;
 mod executor;
 pub mod gguf;
@@ -21,6 +22,7 @@ mod session;
 mod text;
 pub mod tokenizer;
 
+pub use chat_template::{ChatTemplate, RenderOptions, TemplateError};
 pub use error::EngineError;
 pub use model::{LoadOptions, LoadedModel, MemoryPlan, ModelInfo, Progress, check_runnable};
 pub use sampler::{OptionsError, Sampler, SamplerOptions};

@@ -14,6 +14,7 @@ use crate::backend::cpu::{Cpu, bf16_to_f32, f16_to_f32};
 use crate::error::EngineError;
 use crate::executor::{Executor, Weight, shape_of};
 use crate::gguf::{DType, Gguf, TensorInfo};
+use crate::chat_template::{ChatTemplate, TemplateError};
 use crate::tokenizer::Tokenizer;
 
 /// Most bytes that are read at once; the only buffer besides the weights themselves.
@@ -109,6 +110,7 @@ pub struct LoadedModel {
     pub(crate) executor: Executor<Cpu>,
     info: ModelInfo,
     tokenizer: Tokenizer,
+    template: Result<ChatTemplate, TemplateError>,
     plan: MemoryPlan,
     context: usize,
 }
@@ -154,12 +156,15 @@ impl LoadedModel {
             });
         }
         let tokenizer = Tokenizer::from_metadata(&gguf.metadata)?;
+        // A template that cannot be used leaves a model that can still complete plain text.
+        let template = ChatTemplate::from_metadata(&gguf.metadata, &tokenizer);
         let weights = read_weights(&backend, source, &tensors, progress).await?;
         let shape = shape_of(&config, &tensors, context);
         Ok(Self {
             executor: Executor::new(backend, config, shape, weights)?,
             info,
             tokenizer,
+            template,
             plan,
             context,
         })
@@ -173,6 +178,14 @@ impl LoadedModel {
     /// Its tokenizer.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
+    }
+
+    /// How it writes a conversation.
+    ///
+    /// # Errors
+    /// [`EngineError::Template`] when the file's template cannot be used.
+    pub fn chat_template(&self) -> Result<&ChatTemplate, EngineError> {
+        self.template.as_ref().map_err(|error| error.clone().into())
     }
 
     /// Bytes of the weights and of one session.
