@@ -23,6 +23,7 @@ mod builders;
 mod catalogue;
 mod faults;
 mod store_suite;
+pub mod tiny_gguf;
 
 pub use builders::{ask, consent_record, host_report};
 #[cfg(feature = "node")]
