@@ -225,7 +225,9 @@ impl Fetch<'_> {
             if have < needs.min(entry.bytes) {
                 return Ok(());
             }
-            let mut bytes = vec![0; needs.max(CHUNK_BYTES).min(have) as usize];
+            // Twice what it needs: it asks for one string more at a time, and each time reads from the start.
+            let length = needs.max(CHUNK_BYTES).saturating_mul(2).min(have);
+            let mut bytes = vec![0; length as usize];
             self.blob.read_at(0, &mut bytes).await?;
             match Gguf::parse(&bytes, entry.bytes).map_err(kwaainet_engine::EngineError::from)? {
                 ParseOutcome::Complete(gguf) => {
