@@ -15,6 +15,7 @@ mod backend;
 mod chat_template;
 mod error;
 mod executor;
+mod generation;
 pub mod gguf;
 mod model;
 mod sampler;
@@ -24,6 +25,7 @@ pub mod tokenizer;
 
 pub use chat_template::{ChatTemplate, RenderOptions, TemplateError};
 pub use error::EngineError;
+pub use generation::{Generation, GenerationOptions, Step, Usage};
 pub use model::{LoadOptions, LoadedModel, MemoryPlan, ModelInfo, Progress, check_runnable};
 pub use sampler::{OptionsError, Sampler, SamplerOptions};
 pub use session::Session;

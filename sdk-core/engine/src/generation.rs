@@ -1,0 +1,229 @@
+//! One answer: from the prompt's tokens to text, a bounded step at a time.
+
+use kwaainet_types::{FinishReason, Permit, RunAi};
+
+use crate::error::EngineError;
+use crate::sampler::{OptionsError, Sampler, SamplerOptions};
+use crate::session::Session;
+use crate::text::TextStream;
+
+/// Tokens of the prompt per step: few enough that a slow device answers a cancel within a blink.
+const PREFILL_SLICE: usize = 16;
+/// Most stop strings (OpenAI allows 4).
+const MOST_STOPS: usize = 16;
+/// Longest stop string in bytes.
+const LONGEST_STOP: usize = 256;
+
+/// What to generate.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GenerationOptions {
+    /// How tokens are chosen.
+    pub sampler: SamplerOptions,
+    /// Most tokens of the answer, resumed ones included.
+    pub max_tokens: usize,
+    /// Strings that end the answer and do not appear in it.
+    pub stop: Vec<String>,
+    /// Tokens of this answer that were delivered before an interruption.
+    pub resume: Vec<u32>,
+    /// Most tokens of the prompt that one step evaluates.
+    pub prefill_slice: usize,
+}
+
+impl Default for GenerationOptions {
+    fn default() -> Self {
+        Self {
+            sampler: SamplerOptions::default(),
+            max_tokens: 256,
+            stop: Vec::new(),
+            resume: Vec::new(),
+            prefill_slice: PREFILL_SLICE,
+        }
+    }
+}
+
+impl GenerationOptions {
+    /// Checks every range.
+    ///
+    /// # Errors
+    /// [`OptionsError`] naming the option and its range.
+    pub fn check(&self) -> Result<(), OptionsError> {
+        self.sampler.check()?;
+        let wrong = |name, value: String, range| Err(OptionsError { name, value, range });
+        if self.max_tokens == 0 {
+            return wrong("max_tokens", "0".to_owned(), "at least 1");
+        }
+        if self.prefill_slice == 0 {
+            return wrong("prefill_slice", "0".to_owned(), "at least 1");
+        }
+        if self.stop.len() > MOST_STOPS {
+            return wrong("stop", format!("{} strings", self.stop.len()), "at most 16 strings");
+        }
+        match self.stop.iter().find(|stop| stop.is_empty() || stop.len() > LONGEST_STOP) {
+            Some(stop) => wrong("stop", format!("a string of {} bytes", stop.len()), "1 to 256 bytes long each"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Tokens that an answer took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Of the prompt.
+    pub prompt_tokens: usize,
+    /// Of the prompt, taken over from what the session had evaluated before.
+    pub reused_tokens: usize,
+    /// Of the answer, resumed ones included.
+    pub completion_tokens: usize,
+}
+
+/// What a step did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// A slice of the prompt was evaluated.
+    Prefilled {
+        /// Tokens that are evaluated now.
+        done: usize,
+        /// Tokens that have to be.
+        total: usize,
+    },
+    /// The answer has one token more.
+    Token {
+        /// The token; a resumed generation needs all of them.
+        id: u32,
+        /// The text that is certain now; empty while a character is incomplete or a stop string is possible.
+        text: String,
+    },
+    /// The answer is over.
+    Finished {
+        /// Why.
+        reason: FinishReason,
+        /// The rest of the text.
+        text: String,
+        /// What it took.
+        usage: Usage,
+    },
+}
+
+/// An answer being generated. It drives a [`Session`], which it gives back.
+///
+/// Each step is bounded (a slice of the prompt, or one token), so that its caller can yield, throttle and
+/// cancel between steps. The same prompt, options and seed give the same tokens and text, whether or not the
+/// answer was interrupted and resumed with the tokens delivered so far.
+#[derive(Debug)]
+pub struct Generation {
+    session: Session,
+    sampler: Sampler,
+    text: TextStream,
+    usage: Usage,
+    max_tokens: usize,
+    prefill_slice: usize,
+    /// The newest token, not evaluated yet.
+    pending: Option<u32>,
+    is_over: bool,
+}
+
+impl Generation {
+    /// Begins an answer to `prompt`, or goes on with one.
+    ///
+    /// # Errors
+    /// [`EngineError::Options`], and those of [`Session::begin`].
+    pub fn new(mut session: Session, prompt: &[u32], options: GenerationOptions) -> Result<Self, EngineError> {
+        options.check()?;
+        let mut tokens = prompt.to_vec();
+        tokens.extend_from_slice(&options.resume);
+        if prompt.is_empty() {
+            return Err(EngineError::NoTokens);
+        }
+        // The last token of an answer that filled the context was never evaluated, and such an answer is complete.
+        let fills = !options.resume.is_empty() && tokens.len() > session.model().context_length();
+        let max_tokens = if fills { options.resume.len() } else { options.max_tokens };
+        let reused = session.begin(if fills { prompt } else { &tokens })?;
+        let mut text = TextStream::new(options.stop);
+        let mut bytes = Vec::new();
+        for token in &options.resume {
+            bytes.clear();
+            session.model().tokenizer().append_piece(*token, false, &mut bytes)?;
+            text.push(&bytes); // delivered before
+        }
+        Ok(Self {
+            session,
+            sampler: Sampler::new(options.sampler)?,
+            text,
+            usage: Usage {
+                prompt_tokens: prompt.len(),
+                reused_tokens: reused.min(prompt.len()),
+                completion_tokens: options.resume.len(),
+            },
+            max_tokens,
+            prefill_slice: options.prefill_slice,
+            pending: None,
+            is_over: false,
+        })
+    }
+
+    /// Tokens taken so far.
+    pub fn usage(&self) -> Usage {
+        self.usage
+    }
+
+    /// Ends the answer and gives the session back, with what it has evaluated.
+    pub fn into_session(self) -> Session {
+        self.session
+    }
+
+    /// Does one bounded piece of work.
+    ///
+    /// # Errors
+    /// [`EngineError::WrongOrder`] behind [`Step::Finished`], and those of [`Session::prefill_step`] and
+    /// [`Session::decode`].
+    pub fn step(&mut self, permit: &Permit<RunAi>) -> Result<Step, EngineError> {
+        if self.is_over {
+            return Err(EngineError::WrongOrder("the answer is over: begin another"));
+        }
+        if self.text.is_stopped() {
+            return Ok(self.finish(FinishReason::Stop));
+        }
+        if self.usage.completion_tokens >= self.max_tokens {
+            return Ok(self.finish(FinishReason::Length));
+        }
+        let total = self.session.tokens().len();
+        if self.session.evaluated() < total {
+            let left = self.session.prefill_step(permit, self.prefill_slice)?;
+            return Ok(Step::Prefilled {
+                done: total.saturating_sub(left),
+                total,
+            });
+        }
+        if let Some(token) = self.pending {
+            match self.session.decode(permit, token) {
+                Err(EngineError::ContextFull { .. }) => return Ok(self.finish(FinishReason::Length)),
+                result => result?,
+            }
+            self.pending = None;
+        }
+        let position = self.usage.completion_tokens as u64;
+        let chosen = self.sampler.sample(self.session.logits(), self.session.tokens(), position);
+        let id = chosen.ok_or(EngineError::WrongOrder("there are no logits to choose from"))?;
+        let tokenizer = self.session.model().tokenizer();
+        if tokenizer.is_end(id) {
+            return Ok(self.finish(FinishReason::Stop));
+        }
+        let mut bytes = Vec::new();
+        tokenizer.append_piece(id, false, &mut bytes)?;
+        self.usage.completion_tokens = self.usage.completion_tokens.saturating_add(1);
+        self.pending = Some(id);
+        Ok(Step::Token {
+            id,
+            text: self.text.push(&bytes),
+        })
+    }
+
+    fn finish(&mut self, reason: FinishReason) -> Step {
+        self.is_over = true;
+        Step::Finished {
+            reason,
+            text: self.text.finish(),
+            usage: self.usage,
+        }
+    }
+}
