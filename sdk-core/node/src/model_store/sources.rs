@@ -216,7 +216,9 @@ fn absolute(source: &str, base: Option<&str>) -> Result<String, String> {
         })?;
         join(base, source).ok_or_else(|| format!("the source {source} cannot be joined to {base}"))?
     };
-    if is_fetchable(&url) {
+    // Beside a catalogue that the operator named as a file; the native client reads nothing outside its folder.
+    let is_beside_a_file = base.is_some_and(|base| base.starts_with("file://")) && url.starts_with("file://");
+    if is_fetchable(&url) || is_beside_a_file {
         Ok(url)
     } else {
         Err(format!("{url} is neither https nor on this machine"))
@@ -271,6 +273,7 @@ mod tests {
         assert_eq!(absolute("/a.gguf", base).unwrap(), "http://cdn.localhost:8081/a.gguf");
         assert_eq!(absolute("./a.gguf", Some("https://c.example/models.json")).unwrap(), "https://c.example/a.gguf");
         assert_eq!(absolute("https://x.example/a", None).unwrap(), "https://x.example/a");
+        assert_eq!(absolute("a.gguf", Some("file:///d/models.json")).unwrap(), "file:///d/a.gguf");
     }
 
     #[test]
