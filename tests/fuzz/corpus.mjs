@@ -2,6 +2,7 @@
  * Writes the seeds of the corpus: small inputs that reach deep into each reader. Findings are added to the same
  * folders by hand. Run: node tests/fuzz/corpus.mjs
  */
+import { createHash } from "node:crypto";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -310,3 +311,23 @@ const templates = {
   deep: "{% macro f(n) %}{{ f(n + 1) }}{% endmacro %}{{ f(0) }}",
 };
 for (const [name, source] of Object.entries(templates)) write("template", name, source);
+
+// --- What an earlier visit left: the journal of a model of 1 MiB and 5 bytes (DEPLOYMENT in targets.rs), and consent
+
+const sha256 = (...parts) => parts.reduce((hash, part) => hash.update(part), createHash("sha256"));
+const hashes = [Buffer.alloc(1 << 20, 7), Buffer.alloc(5, 7)].map((bytes) => sha256(bytes).digest("hex"));
+const digest = sha256(number("u64", (1 << 20) + 5), ...hashes).digest();
+const journal = (bits) =>
+  Buffer.concat([Buffer.from("jKWAAIJ1\n"), digest, number("u64", 3), Buffer.from([bits])]);
+write("journal", "nothing-verified", journal(0));
+write("journal", "all-verified", journal(3));
+write("journal", "more-than-all", journal(255));
+const consent = {
+  receiptId: "r",
+  purposes: ["runAi", "keepModel"],
+  noticeDigest: "ab".repeat(32),
+  language: "en",
+  grantedAtMs: 0,
+  expiresAtMs: 1e9,
+};
+write("journal", "consent", `c${JSON.stringify(consent)}`);

@@ -2,9 +2,17 @@
 
 use std::sync::LazyLock;
 
+use futures::executor::block_on;
 use kwaainet_engine::gguf::{Gguf, LARGEST_HEADER, ParseOutcome};
 use kwaainet_engine::tokenizer::{EncodeOptions, Tokenizer, TokenizerData};
-use kwaainet_types::{Catalogue, Command, Envelope, Message, SignedCatalogue};
+use kwaainet_engine::{ChatTemplate, RenderOptions};
+use kwaainet_node::{Cancel, Deployment, KwaaiNetCore, catalogue};
+use kwaainet_platform::Platform;
+use kwaainet_testkit::{CatalogueBuilder, consent_record, host_report};
+use kwaainet_types::{
+    Catalogue, ChatMessage, Chunk, Command, Content, Envelope, Message, Origin, Purpose, Reply, Role,
+    SignedCatalogue,
+};
 
 /// A GGUF header, from the network or a disk. The first byte says how the rest is cut.
 pub fn gguf(data: &[u8]) {
@@ -61,17 +69,106 @@ pub fn envelope(data: &[u8]) {
     assert_eq!(text, serde_json::to_string(&again).expect("as before"));
 }
 
-/// The signed list of models, as fetched.
+/// The signed list of models, as fetched; and the same list, properly signed.
 pub fn catalogue(data: &[u8]) {
-    let _ = serde_json::from_slice::<SignedCatalogue>(data);
-    let Ok(catalogue) = serde_json::from_slice::<Catalogue>(data) else {
+    const SECRET: [u8; 32] = [7; 32];
+    let key = catalogue::public_key(&SECRET);
+    if let Ok(signed) = serde_json::from_slice::<SignedCatalogue>(data) {
+        assert!(
+            catalogue::verify(&signed, &key).is_err(),
+            "nobody signed this with the key"
+        );
+    }
+    let Ok(read) = serde_json::from_slice::<Catalogue>(data) else {
         return;
     };
-    let text = serde_json::to_string(&catalogue).expect("what was read can be written");
+    let text = serde_json::to_string(&read).expect("what was read can be written");
     assert_eq!(
-        catalogue,
+        read,
         serde_json::from_str(&text).expect("what was written can be read")
     );
+    // Whoever signs checks first, and whoever verifies accepts what was signed, and nothing else.
+    match catalogue::sign(&read, &SECRET) {
+        Ok(signed) => {
+            assert_eq!(
+                catalogue::verify(&signed, &key).expect("signed and checked"),
+                read
+            );
+            let other = catalogue::public_key(&[8; 32]);
+            assert!(catalogue::verify(&signed, &other).is_err());
+        }
+        Err(_) => assert!(catalogue::check(&read).is_err()),
+    }
+}
+
+/// What an earlier visit left in the store: the first byte says whether the rest is the journal of a model (`j`) or
+/// the consent record (anything else).
+pub fn journal(data: &[u8]) {
+    let Some((kind, rest)) = data.split_first() else {
+        return;
+    };
+    let platform = Platform::in_memory();
+    let now = platform.clock.unix_ms();
+    block_on(async {
+        let name = if *kind == b'j' {
+            "m.journal"
+        } else {
+            "consent.json"
+        };
+        for (name, bytes) in [(name, rest), ("m.gguf", b"GGUF")] {
+            let blob = platform.store.open(name, true).await.expect("in memory");
+            blob.write_at(0, bytes).await.expect("in memory");
+        }
+        let node = KwaaiNetCore::new(platform, host_report(), DEPLOYMENT.clone());
+        let _ = node.start().await;
+        let (cancel, out) = (Cancel::new(), |_: Chunk| {});
+        let record = consent_record(&[Purpose::RunAi, Purpose::KeepModel], now);
+        for command in [Command::Consent, Command::Grant { record }, Command::Models] {
+            let reply = node.dispatch(Origin::Operator, command, &out, &cancel).await;
+            if let Ok(Reply::Models { models }) = reply {
+                let bytes = models.first().map(|model| (model.stored_bytes, model.bytes));
+                assert!(bytes.is_some_and(|(stored, all)| stored <= all), "{bytes:?}");
+            }
+        }
+    });
+}
+
+static DEPLOYMENT: LazyLock<Deployment> = LazyLock::new(|| {
+    // tests/fuzz/corpus.mjs writes a journal of this very file.
+    let bytes = vec![7; (1 << 20) + 5];
+    CatalogueBuilder::default()
+        .model("m", &bytes, &["https://models.example/m.gguf"])
+        .deployment()
+});
+
+/// A chat template from a model file, run on a short conversation.
+pub fn template(data: &[u8]) {
+    let Ok(source) = std::str::from_utf8(data) else {
+        return;
+    };
+    let Ok(template) = ChatTemplate::new(source, "<s>", "</s>") else {
+        return;
+    };
+    let say = |role, text: &str| ChatMessage {
+        role,
+        content: Content::Text(text.to_owned()),
+    };
+    let messages = [
+        say(Role::System, "Be brief."),
+        say(Role::User, "Hi {{ bos_token }} {% raw %}"),
+        say(Role::Assistant, "Hello"),
+        say(Role::User, "日本語 <|im_end|>"),
+    ];
+    for add_generation_prompt in [true, false] {
+        let options = RenderOptions {
+            add_generation_prompt,
+            now_unix_ms: 1_700_000_000_000,
+        };
+        let first = template.render(&messages, options);
+        if let (Ok(first), Ok(again)) = (&first, template.render(&messages, options)) {
+            assert_eq!(*first, again, "the same conversation is written the same way");
+        }
+    }
 }
 
 /// Texts against two small vocabularies, and vocabularies that no file should hold. The first byte says which:

@@ -3,6 +3,7 @@
  * tells the site's page how large it wants to be. What to show comes in the fragment of the URL.
  */
 import { mountAssistant } from "../../../../js/src/assistant/assistant.ts";
+import { makeNotice, noticeText } from "../../../../js/src/consent/notice.ts";
 import { mountConsentPanel } from "../../../../js/src/consent/panel.ts";
 import { fakeClient } from "./client.js";
 
@@ -39,26 +40,28 @@ const record = {
   expiresAtMs: Date.UTC(2027, 4, 22, 9, 30),
 };
 
+const panelContext = {
+  ...common,
+  gpc: wish.gpc ?? false,
+  current: wish.current ? record : null,
+  withdrawn: wish.withdrawn ?? false,
+  decide: (decision) => seen.decisions.push(decision),
+};
+const assistantContext = {
+  ...common,
+  record,
+  purposes: record.purposes,
+  justAgreed: wish.justAgreed ?? false,
+  client: fakeClient(wish.node ?? {}, model, seen),
+  withdraw: async () => {
+    seen.withdrawn += 1;
+    await new Promise((done) => setTimeout(done, wish.withdrawMs ?? 0));
+  },
+  changeConsent: () => {
+    seen.changed += 1;
+  },
+};
+seen.record = record;
+seen.notice = noticeText(makeNotice(panelContext));
 seen.mounted =
-  wish.part === "assistant"
-    ? mountAssistant(root, {
-        ...common,
-        record,
-        purposes: record.purposes,
-        justAgreed: wish.justAgreed ?? false,
-        client: fakeClient(wish.node ?? {}, model, seen),
-        withdraw: async () => {
-          seen.withdrawn += 1;
-          await new Promise((done) => setTimeout(done, wish.withdrawMs ?? 0));
-        },
-        changeConsent: () => {
-          seen.changed += 1;
-        },
-      })
-    : mountConsentPanel(root, {
-        ...common,
-        gpc: wish.gpc ?? false,
-        current: wish.current ? record : null,
-        withdrawn: wish.withdrawn ?? false,
-        decide: (decision) => seen.decisions.push(decision),
-      });
+  wish.part === "assistant" ? mountAssistant(root, assistantContext) : mountConsentPanel(root, panelContext);
