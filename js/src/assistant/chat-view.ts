@@ -236,19 +236,25 @@ export class ChatView {
   }
 }
 
-/** The clipboard API needs a permission that a frame may lack; the older way needs only the click that led here. */
+/**
+ * The older way first: it needs only the click that led here, while the clipboard API needs a permission that
+ * frames lack, and asking without it is reported as a violation on the site's console.
+ */
 async function copy(text: string): Promise<boolean> {
+  const hand = (event: ClipboardEvent) => {
+    event.clipboardData?.setData("text/plain", text);
+    event.preventDefault();
+  };
+  document.addEventListener("copy", hand, { once: true });
+  const copied = document.execCommand("copy");
+  document.removeEventListener("copy", hand);
+  if (copied) {
+    return true;
+  }
   try {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    const hand = (event: ClipboardEvent) => {
-      event.clipboardData?.setData("text/plain", text);
-      event.preventDefault();
-    };
-    document.addEventListener("copy", hand, { once: true });
-    const copied = document.execCommand("copy");
-    document.removeEventListener("copy", hand);
-    return copied;
+    return false;
   }
 }

@@ -75,7 +75,9 @@ export class Sizer {
     stage.style.width = `${got}px`;
     stage.style.height = "auto";
     stage.style.maxHeight = "none";
-    const tall = height === "content" ? stage.scrollHeight : height + 2 * margin;
+    // Rounded up: a tenth of a pixel too little would make the text a scroller.
+    const natural = () => Math.ceil(stage.getBoundingClientRect().height);
+    const tall = height === "content" ? natural() : height + 2 * margin;
     stage.classList.toggle("short", box.height > 0 && box.height < Math.min(tall, SHORT));
     if (box.height > 0) {
       stage.style.maxHeight = `${box.height}px`;
@@ -86,7 +88,7 @@ export class Sizer {
     const key = `${full}x${tall}`;
     if (key !== this.#last) {
       this.#last = key;
-      this.#request(full, Math.ceil(tall));
+      this.#request(full, tall);
     }
   }
 
