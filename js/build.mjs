@@ -1,6 +1,6 @@
 /** Builds the npm package into dist/: the module, the script for a tag, and the types. */
 import { spawnSync } from "node:child_process";
-import { cpSync, mkdirSync, rmSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
@@ -29,7 +29,19 @@ export function writeTypes(out = join(dist, "types")) {
   const { status } = spawnSync(tsc, args, { stdio: "inherit" });
   if (status !== 0) throw new Error("the types of the public API could not be written");
   const generated = "protocol/generated/kwaainet.d.ts";
-  cpSync(join(src, generated), join(out, generated));
+  mkdirSync(dirname(join(out, generated)), { recursive: true });
+  writeFileSync(join(out, generated), dataTypes(readFileSync(join(src, generated), "utf8")));
+}
+
+/**
+ * Of what the wasm's build generates, the plain data. The rest (functions, classes, an envelope that extends a union,
+ * which TypeScript refuses) is nothing that a user of the package may see.
+ */
+function dataTypes(text) {
+  const declaration = /^(?:\/\*\*(?:(?!\*\/)[^])*\*\/\n)?export (?:interface (\w+)[^]*?^\}|type (\w+) = [^]*?;)$/gm;
+  const internal = /^(Envelope|Init\w+|SyncInit\w+|PortLike|StartOptions|DeploymentOptions)$/;
+  const kept = [...text.matchAll(declaration)].filter(([, a, b]) => !internal.test(a ?? b)).map(([whole]) => whole);
+  return `${kept.join("\n\n")}\n`;
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
