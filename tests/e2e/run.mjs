@@ -11,7 +11,7 @@ import { freePort } from "./support/world.mjs";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const wanted = process.argv.slice(2);
-const files = readdirSync(here)
+const files = [...readdirSync(here), ...readdirSync(join(here, "ui")).map((name) => `ui/${name}`)]
   .filter((name) => name.endsWith(".test.mjs"))
   .filter((name) => wanted.length === 0 || wanted.some((part) => name.includes(part)))
   .sort()

@@ -346,25 +346,29 @@ describe("everybody can use it", () => {
     "A **tide** is a long wave.\n\n```js\nconst hours = 24.84 / 2; // twice a day, a little later each time\n```\n\nIt comes and goes.";
   for (const locale of ["en", "de", "fr", "es", "ar"]) {
     test(`axe-core finds nothing, and nothing is cut off: ${locale}`, () =>
-      withAssistant({ locales: [locale], node: { ...kept, answer } }, {}, async (tab) => {
-        const look = async (name) => {
-          await tab.rest(300);
-          assert.deepEqual(await overflowing(tab), [], name);
-          for (const colorScheme of ["light", "dark"]) {
-            await tab.page.emulateMedia({ colorScheme });
-            await tab.shot(`assistant-${locale}-${colorScheme}-${name}`);
-            assert.deepEqual(await tab.axe(), [], `${name}, ${colorScheme}`);
-          }
-        };
-        await look("pill");
-        await open(tab);
-        await look("hello");
-        await ask(tab, locale === "ar" ? "ما هو المدّ؟" : "What is a tide?");
-        await tab.frame.locator("summary").click();
-        await look("answer");
-        await tab.frame.locator(".head .tool").nth(1).click();
-        await look("settings");
-      }));
+      withAssistant(
+        { locales: [locale], node: { ...kept, answer } },
+        { reducedMotion: "reduce" },
+        async (tab) => {
+          const look = async (name) => {
+            await tab.rest(300);
+            assert.deepEqual(await overflowing(tab), [], name);
+            for (const colorScheme of ["light", "dark"]) {
+              await tab.page.emulateMedia({ colorScheme });
+              await tab.shot(`assistant-${locale}-${colorScheme}-${name}`);
+              assert.deepEqual(await tab.axe(), [], `${name}, ${colorScheme}`);
+            }
+          };
+          await look("pill");
+          await open(tab);
+          await look("hello");
+          await ask(tab, locale === "ar" ? "ما هو المدّ؟" : "What is a tide?");
+          await tab.frame.locator("summary").click();
+          await look("answer");
+          await tab.frame.locator(".head .tool").nth(1).click();
+          await look("settings");
+        },
+      ));
   }
 
   test("the download in every language", async () => {

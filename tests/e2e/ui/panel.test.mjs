@@ -346,7 +346,7 @@ describe("everybody can use it", () => {
   };
   for (const locale of ["en", "de", "fr", "es", "ar"]) {
     test(`axe-core finds nothing, and nothing is cut off: ${locale}`, () =>
-      withPanel({ locales: [locale], gpc: true }, {}, async (tab) => {
+      withPanel({ locales: [locale], gpc: true }, { reducedMotion: "reduce" }, async (tab) => {
         for (const [name, show] of Object.entries(views)) {
           await show(tab);
           await tab.rest(350);
