@@ -2,16 +2,15 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use kwaainet_engine::gguf::Gguf;
 use kwaainet_engine::tokenizer::EncodeOptions;
-use kwaainet_engine::{EngineError, LoadOptions, LoadedModel, Sampler, Session, TextStream};
+use kwaainet_engine::{
+    ChatTemplate, EngineError, LoadOptions, LoadedModel, RenderOptions, Sampler, Session, TextStream,
+};
 use kwaainet_platform::{BoxFuture, Parallel, ReadAt, boxed};
 use kwaainet_types::{ChatMessage, FinishReason, Permit, RunAi};
 
 use crate::engine::{InferenceEngine, LoadProgress, LoadWish, Run, RunOptions, RunStep, RunnableModel};
-
-/// Tokens of a prompt that are read in one step. A phone-class core reads 64 tokens of a small model in about a second;
-/// half of that keeps cancelling prompt and the processor cap smooth.
-const PREFILL_SLICE: usize = 32;
 
 /// Runs models with `kwaainet_engine` on this device's processors. (The name is the specification's.)
 pub struct CandleEngine {
@@ -52,7 +51,9 @@ impl InferenceEngine for CandleEngine {
             };
             let mut told = |done: u64, total: u64| progress.loaded(done, total);
             let model = LoadedModel::load(permit, file, options, &mut told).await?;
+            let gguf = Gguf::read(file).await?;
             Ok(Arc::new(CandleModel {
+                template: ChatTemplate::from_metadata(&gguf.metadata, model.tokenizer())?,
                 model: Arc::new(model),
                 idle: Arc::default(),
             }) as Arc<dyn RunnableModel>)
@@ -65,6 +66,7 @@ type Idle = Arc<Mutex<Option<Session>>>;
 
 struct CandleModel {
     model: Arc<LoadedModel>,
+    template: ChatTemplate,
     idle: Idle,
 }
 
@@ -77,10 +79,23 @@ impl RunnableModel for CandleModel {
         self.model.context_length()
     }
 
-    fn conversation(&self, _messages: &[ChatMessage]) -> Result<Vec<u32>, EngineError> {
-        Err(EngineError::ChatTemplate(
-            "chat templates cannot be run yet".to_owned(),
-        ))
+    fn conversation(&self, messages: &[ChatMessage], now_unix_ms: u64) -> Result<Vec<u32>, EngineError> {
+        let options = RenderOptions {
+            add_generation_prompt: true,
+            now_unix_ms,
+        };
+        let text = self.template.render(messages, options)?;
+        let tokenizer = self.model.tokenizer();
+        // Most templates write the beginning-of-text token themselves; twice would be once too often.
+        let begins = tokenizer
+            .bos()
+            .and_then(|bos| tokenizer.text(bos))
+            .is_some_and(|bos| text.starts_with(bos));
+        let options = EncodeOptions {
+            add_special: !begins,
+            parse_special: true,
+        };
+        Ok(tokenizer.encode(&text, options)?)
     }
 
     fn text(&self, text: &str) -> Result<Vec<u32>, EngineError> {
@@ -107,9 +122,7 @@ impl RunnableModel for CandleModel {
             self.model.tokenizer().append_piece(*token, false, &mut bytes)?;
         }
         text.push(&bytes);
-        let sampler = Sampler::new(options.sampler).map_err(|error| EngineError::InvalidModel {
-            reason: error.to_string(),
-        })?;
+        let sampler = Sampler::new(options.sampler)?;
         Ok(Box::new(CandleRun {
             model: Arc::clone(&self.model),
             idle: Arc::clone(&self.idle),
@@ -142,12 +155,12 @@ impl Run for CandleRun {
         self.reused
     }
 
-    fn step(&mut self, permit: &Permit<RunAi>) -> Result<RunStep, EngineError> {
+    fn step(&mut self, permit: &Permit<RunAi>, slice: usize) -> Result<RunStep, EngineError> {
         let Some(session) = &mut self.session else {
             return Err(EngineError::WrongOrder("this answer is over"));
         };
         if session.evaluated() < session.tokens().len() {
-            session.prefill_step(permit, PREFILL_SLICE)?;
+            session.prefill_step(permit, slice)?;
             return Ok(RunStep::Prefilled);
         }
         if let Some(token) = self.pending.take() {

@@ -13,6 +13,13 @@ use crate::models::Ready;
 
 /// Pieces are sent at least so far apart: a screen draws no faster, and each costs a message.
 const INTERVAL_MS: f64 = 16.0;
+/// A slice of a prompt takes about so long: cancelling is prompt, and the processor cap does not come in bursts.
+const SLICE_MS: f64 = 50.0;
+/// A service worker also answers the page's own requests.
+const SLICE_OF_SERVICE_WORKER_MS: f64 = 10.0;
+/// Below that, matrix products degrade into products with vectors.
+const SMALLEST_SLICE: usize = 8;
+const LARGEST_SLICE: usize = 512;
 /// JavaScript holds whole numbers up to 2^53.
 const LARGEST_SEED: u64 = (1 << 53) - 1;
 
@@ -61,7 +68,7 @@ async fn generate(
     let busy = resources.begin();
     let prompt = match &request.raw {
         Some(text) => model.text(text),
-        None => model.conversation(&request.chat.messages),
+        None => model.conversation(&request.chat.messages, core.platform.clock.unix_ms()),
     };
     resources.end(&busy);
     let prompt = prompt?;
@@ -95,6 +102,12 @@ async fn generate(
         began_at: core.platform.clock.monotonic_ms(),
         first_at: None,
         last_at: None,
+        slice: SMALLEST_SLICE,
+        slice_ms: if core.host.host == "service-worker" {
+            SLICE_OF_SERVICE_WORKER_MS
+        } else {
+            SLICE_MS
+        },
     };
     let (reason, tail) = answer.finish(permit, stop).await?;
     let receipt = Receipt {
@@ -142,6 +155,9 @@ struct Answer<'a> {
     began_at: f64,
     first_at: Option<f64>,
     last_at: Option<f64>,
+    /// Tokens of the prompt to read in the next step.
+    slice: usize,
+    slice_ms: f64,
 }
 
 impl Answer<'_> {
@@ -159,11 +175,15 @@ impl Answer<'_> {
                     other => Err(other),
                 };
             }
+            let before = self.core.platform.clock.monotonic_ms();
             let busy = resources.begin();
-            let step = self.run.step(permit);
+            let step = self.run.step(permit, self.slice);
             resources.end(&busy);
             match step? {
-                RunStep::Prefilled => {}
+                RunStep::Prefilled => {
+                    let took = self.core.platform.clock.monotonic_ms() - before;
+                    self.slice = next_slice(self.slice, took, self.slice_ms);
+                }
                 RunStep::Token { id, text } => {
                     let now = self.core.platform.clock.monotonic_ms();
                     self.first_at.get_or_insert(now);
@@ -191,6 +211,13 @@ impl Answer<'_> {
             self.out.chunk(Chunk::Delta { delta });
         }
     }
+}
+
+/// How much of the prompt to read next, so that a slice takes about `aim_ms`.
+fn next_slice(slice: usize, took_ms: f64, aim_ms: f64) -> usize {
+    let ideal = slice as f64 * aim_ms / took_ms.max(0.1);
+    // Never more than double, as the first slice after a pause is slow or fast by chance.
+    (ideal as usize).min(slice.saturating_mul(2)).clamp(SMALLEST_SLICE, LARGEST_SLICE)
 }
 
 fn narrow(count: usize) -> u32 {

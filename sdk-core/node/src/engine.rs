@@ -84,11 +84,11 @@ pub trait RunnableModel: MaybeSend + MaybeSync {
     /// Longest prompt plus answer, in tokens.
     fn context_length(&self) -> usize;
 
-    /// The tokens of a conversation, by the model's own template.
+    /// The tokens of a conversation, by the model's own template; some templates tell the model the date.
     ///
     /// # Errors
     /// When the template or the tokenizer cannot be used.
-    fn conversation(&self, messages: &[ChatMessage]) -> Result<Vec<u32>, EngineError>;
+    fn conversation(&self, messages: &[ChatMessage], now_unix_ms: u64) -> Result<Vec<u32>, EngineError>;
 
     /// The tokens of a text to be continued, without any template.
     ///
@@ -113,9 +113,9 @@ pub trait Run: MaybeSend {
     /// Tokens of the prompt that were taken over from the run before.
     fn reused_tokens(&self) -> usize;
 
-    /// Does the next piece of work.
+    /// Does the next piece of work: reads up to `slice` tokens of the prompt, or chooses one token.
     ///
     /// # Errors
     /// [`EngineError`]; the run is over then.
-    fn step(&mut self, permit: &Permit<RunAi>) -> Result<RunStep, EngineError>;
+    fn step(&mut self, permit: &Permit<RunAi>, slice: usize) -> Result<RunStep, EngineError>;
 }

@@ -184,3 +184,6 @@ pub(crate) fn lower(a: ResourceLimits, b: ResourceLimits) -> ResourceLimits {
 
 /// A manager that is shared.
 pub(crate) type SharedResources = Arc<ResourceManager>;
+
+#[cfg(test)]
+mod tests;

@@ -85,7 +85,7 @@ impl RunnableModel for FakeModel {
         self.context
     }
 
-    fn conversation(&self, messages: &[ChatMessage]) -> Result<Vec<u32>, EngineError> {
+    fn conversation(&self, messages: &[ChatMessage], _: u64) -> Result<Vec<u32>, EngineError> {
         let text: String = messages.iter().map(|message| message.content.text()).collect();
         self.text(&text)
     }
@@ -127,7 +127,7 @@ impl Run for FakeRun {
         self.reused
     }
 
-    fn step(&mut self, _: &Permit<RunAi>) -> Result<RunStep, EngineError> {
+    fn step(&mut self, _: &Permit<RunAi>, _: usize) -> Result<RunStep, EngineError> {
         self.engine.steps.fetch_add(1, Ordering::Relaxed);
         self.engine.clock.advance(STEP);
         if self.read < self.prompt.len() {
