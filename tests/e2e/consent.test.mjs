@@ -21,7 +21,8 @@ async function withVisitor(options, run) {
 }
 
 /** What our origin is asked for before anybody agreed to anything. */
-const beforeConsent = /^\/(sovereign-ai\.js|frame\.html|assets\/(frame|panel|shared)-[\w-]+\.js|favicon\.ico)$/;
+const beforeConsent =
+  /^\/(sovereign-ai\.js|frame\.html|assets\/(frame|panel|shared)-[\w-]+\.js|favicon\.ico)$/;
 
 describe("until Accept", () => {
   test("nothing is stored, fetched or computed", () =>
