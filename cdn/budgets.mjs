@@ -35,7 +35,9 @@ export function wasmImportProblems(dist) {
   return readdirSync(join(dist, "assets"))
     .filter((name) => name.endsWith(".wasm"))
     .flatMap((name) => {
-      const imports = WebAssembly.Module.imports(new WebAssembly.Module(readFileSync(join(dist, "assets", name))));
+      const imports = WebAssembly.Module.imports(
+        new WebAssembly.Module(readFileSync(join(dist, "assets", name))),
+      );
       return imports
         .filter(({ module, kind }) => module === "env" && kind !== "memory")
         .map(({ name: symbol }) => `assets/${name} imports env.${symbol}: something was not linked`);
@@ -47,8 +49,13 @@ export function checkBudgets(dist, log = console.log) {
   const problems = wasmImportProblems(dist);
   for (const { name, bytes, most, files } of weigh(dist)) {
     const over = bytes > most;
-    log(`${over ? "OVER" : "  ok"}  ${String(bytes).padStart(8)} of ${String(most).padStart(8)} bytes (brotli)  ${name}`);
-    if (over) problems.push(`${name} weighs ${bytes} bytes with brotli, over its budget of ${most}: ${files.join(", ")}`);
+    log(
+      `${over ? "OVER" : "  ok"}  ${String(bytes).padStart(8)} of ${String(most).padStart(8)} bytes (brotli)  ${name}`,
+    );
+    if (over)
+      problems.push(
+        `${name} weighs ${bytes} bytes with brotli, over its budget of ${most}: ${files.join(", ")}`,
+      );
   }
   if (problems.length > 0) throw new Error(problems.join("\n"));
 }

@@ -11,7 +11,15 @@
  */
 import { createHash } from "node:crypto";
 import {
-  copyFileSync, existsSync, linkSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync,
+  copyFileSync,
+  existsSync,
+  linkSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
 } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -66,9 +74,15 @@ async function bundleModules(entries, out) {
     chunkNames: "shared-[hash]",
   });
   for (const { path, contents } of outputFiles) writeFileSync(path, contents);
-  const paths = Object.entries(metafile.outputs).map(([path, { entryPoint }]) => [entryPoint, `assets/${basename(path)}`]);
+  const paths = Object.entries(metafile.outputs).map(([path, { entryPoint }]) => [
+    entryPoint,
+    `assets/${basename(path)}`,
+  ]);
   return Object.fromEntries(
-    Object.entries(entries).map(([name, entry]) => [name, paths.find(([of]) => of && join(root, of) === entry)[1]]),
+    Object.entries(entries).map(([name, entry]) => [
+      name,
+      paths.find(([of]) => of && join(root, of) === entry)[1],
+    ]),
   );
 }
 

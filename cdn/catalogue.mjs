@@ -8,13 +8,18 @@ const here = dirname(fileURLToPath(import.meta.url));
 const root = dirname(here);
 const cache = join(root, ".cache");
 
+/** The program: `KWAAINET_BIN`, or what cargo builds. */
 function kwaainet(...args) {
-  const { status, stdout, error } = spawnSync("cargo", ["run", "--quiet", "--locked", "-p", "kwaainet", "--", ...args], {
+  const built = process.env.KWAAINET_BIN;
+  const [command, before] = built
+    ? [built, []]
+    : ["cargo", ["run", "--quiet", "--locked", "-p", "kwaainet", "--"]];
+  const { status, stdout, error } = spawnSync(command, [...before, ...args], {
     cwd: root,
     encoding: "utf8",
     stdio: ["ignore", "pipe", "inherit"],
   });
-  if (error) throw new Error(`cargo cannot be started: ${error.message}`);
+  if (error) throw new Error(`${command} cannot be started: ${error.message}`);
   if (status !== 0) throw new Error(`kwaainet ${args.join(" ")} failed with exit code ${status}`);
   return stdout;
 }
@@ -35,7 +40,8 @@ function entryOf(model, file) {
   const { mtimeMs, size } = statSync(file);
   const kept = join(cache, "entries", `${model.id}.json`);
   const stamp = JSON.stringify({ model, mtimeMs, size });
-  if (existsSync(kept) && existsSync(`${kept}.stamp`) && readFileSync(`${kept}.stamp`, "utf8") === stamp) return kept;
+  if (existsSync(kept) && existsSync(`${kept}.stamp`) && readFileSync(`${kept}.stamp`, "utf8") === stamp)
+    return kept;
   mkdirSync(dirname(kept), { recursive: true });
   const { id, name, licence } = model;
   const described = ["--id", id, "--name", name, "--licence", licence, "--source", `models/${model.file}`];
@@ -48,7 +54,8 @@ export function catalogue({ log = console.log } = {}) {
   const config = JSON.parse(readFileSync(join(here, "models.config.json"), "utf8"));
   const files = config.models.map((model) => join(cache, "models", model.file));
   for (const file of files) {
-    if (!existsSync(file)) throw new Error(`${file} is missing: run \`node tests/tasks/fetch-models.mjs\` first`);
+    if (!existsSync(file))
+      throw new Error(`${file} is missing: run \`node tests/tasks/fetch-models.mjs\` first`);
   }
   const entries = config.models.map((model, at) => entryOf(model, files[at]));
   const out = join(cache, "models.json");
@@ -56,6 +63,11 @@ export function catalogue({ log = console.log } = {}) {
   const edition = ["--edition", String(config.edition)];
   kwaainet("catalogue", "sign", "--key", signingKey(log), "--out", out, ...edition, ...gateways, ...entries);
   const signed = JSON.parse(readFileSync(out, "utf8"));
-  const models = JSON.parse(signed.catalogue).models.map(({ id, name, bytes, licence }) => ({ id, name, bytes, licence }));
+  const models = JSON.parse(signed.catalogue).models.map(({ id, name, bytes, licence }) => ({
+    id,
+    name,
+    bytes,
+    licence,
+  }));
   return { signed, models, files };
 }

@@ -52,7 +52,8 @@ export function headerRules({ csp }) {
 }
 
 export function headersFor(rules, path) {
-  const fits = (pattern) => (pattern.endsWith("*") ? path.startsWith(pattern.slice(0, -1)) : path === pattern);
+  const fits = (pattern) =>
+    pattern.endsWith("*") ? path.startsWith(pattern.slice(0, -1)) : path === pattern;
   return Object.assign({}, ...rules.filter((rule) => fits(rule.path)).map((rule) => rule.headers));
 }
 

@@ -94,7 +94,9 @@ function answer(request, response, { dist, pages }) {
 /** Read at each request: a build may have replaced everything. */
 function rulesOf(dist) {
   const frame = join(dist, "frame.html");
-  const csp = existsSync(frame) && /http-equiv="Content-Security-Policy" content="([^"]*)"/.exec(readFileSync(frame, "utf8"));
+  const csp =
+    existsSync(frame) &&
+    /http-equiv="Content-Security-Policy" content="([^"]*)"/.exec(readFileSync(frame, "utf8"));
   return headerRules({ csp: csp ? csp[1] : "default-src 'none'" });
 }
 
@@ -112,7 +114,12 @@ function serveCdn(request, response, dist, path) {
   const file = find(dist, path);
   if (!file) {
     const built = existsSync(join(dist, "sovereign-ai.js"));
-    return refuse(response, 404, built ? `there is no ${path} here` : "nothing is built yet: run `npm run build`", headers);
+    return refuse(
+      response,
+      404,
+      built ? `there is no ${path} here` : "nothing is built yet: run `npm run build`",
+      headers,
+    );
   }
   return send(request, response, file, headers);
 }
@@ -122,7 +129,10 @@ function serveSite(request, response, pages, path, port) {
   if (!file) return refuse(response, 404, `there is no ${path} here`);
   if (!file.endsWith(".html")) return send(request, response, file, { "Cache-Control": "no-cache" });
   // The pages name the default port, as a website names its CDN.
-  const html = readFileSync(file, "utf8").replaceAll(`cdn.localhost:${DEFAULT_PORT}`, `cdn.localhost:${port ?? 80}`);
+  const html = readFileSync(file, "utf8").replaceAll(
+    `cdn.localhost:${DEFAULT_PORT}`,
+    `cdn.localhost:${port ?? 80}`,
+  );
   const body = Buffer.from(html);
   response.writeHead(200, {
     "Content-Type": types[".html"],
@@ -191,7 +201,11 @@ function readRange(header, size) {
 }
 
 function refuse(response, status, message, headers = {}) {
-  response.writeHead(status, { ...headers, "Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-store" });
+  response.writeHead(status, {
+    ...headers,
+    "Content-Type": "text/plain; charset=utf-8",
+    "Cache-Control": "no-store",
+  });
   response.end(`${message}\n`);
 }
 

@@ -18,7 +18,7 @@ const target = process.env.CARGO_TARGET_DIR ?? join(root, "target");
 const triple = "wasm32-unknown-unknown";
 
 /** Largest memory that a build with threads may grow to. Shared memory is reserved at once, so not 4 GiB. */
-const mostSharedMemory = 2 << 30 >>> 0;
+const mostSharedMemory = (2 << 30) >>> 0;
 
 const builds = {
   simd: { targetDir: target, flags: [], env: {}, cargo: [] },
@@ -27,7 +27,9 @@ const builds = {
     targetDir: join(target, "threads"),
     flags: [
       "-Ctarget-feature=+atomics,+bulk-memory,+mutable-globals",
-      ...["--shared-memory", "--import-memory", `--max-memory=${mostSharedMemory}`].map((arg) => `-Clink-arg=${arg}`),
+      ...["--shared-memory", "--import-memory", `--max-memory=${mostSharedMemory}`].map(
+        (arg) => `-Clink-arg=${arg}`,
+      ),
       // wasm-bindgen sets up each thread's stack and thread-local storage through these.
       ...["__wasm_init_tls", "__tls_size", "__tls_align", "__tls_base", "__heap_base"].map(
         (name) => `-Clink-arg=--export=${name}`,
@@ -67,8 +69,11 @@ export function buildWasm(name, { features = [], out = join(here, "pkg", name) }
   const remap = [`--remap-path-prefix=${root}=.`, `--remap-path-prefix=${home}=cargo`];
   run(
     "cargo",
-    ["build", "--locked", "-p", "kwaainet-sdk-wasm", "--lib", "--profile", "wasm", "--target", triple]
-      .concat(cargo, ["--target-dir", targetDir], features.length ? ["--features", features.join()] : []),
+    ["build", "--locked", "-p", "kwaainet-sdk-wasm", "--lib", "--profile", "wasm", "--target", triple].concat(
+      cargo,
+      ["--target-dir", targetDir],
+      features.length ? ["--features", features.join()] : [],
+    ),
     { ...env, CARGO_ENCODED_RUSTFLAGS: [...configuredFlags(), ...flags, ...remap].join("\x1f") },
   );
   rmSync(out, { recursive: true, force: true });

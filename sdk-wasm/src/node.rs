@@ -84,11 +84,12 @@ pub async fn start_node(
         1 => "wasm simd128".to_owned(),
         threads => format!("wasm simd128, {threads} threads"),
     };
+    let no_channel = |_| JsError::new("this worker has no MessageChannel");
     let platform = Platform {
-        clock: shared(BrowserClock::new().map_err(|_| JsError::new("this worker has no MessageChannel"))?),
+        clock: shared(BrowserClock::new().map_err(no_channel)?),
         random: Arc::new(BrowserRandom),
         store: chosen.store,
-        http: Arc::new(BrowserHttp),
+        http: shared(BrowserHttp::new().map_err(no_channel)?),
         parallel: pool.parallel,
         processors: report.processors.max(1) as usize,
     };

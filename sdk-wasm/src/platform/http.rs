@@ -1,7 +1,12 @@
 //! HTTP GET, by `fetch`, without cookies, credentials or referrer.
 
+use std::rc::Rc;
+use std::time::Duration;
+
 use js_sys::{Reflect, Uint8Array};
-use kwaainet_platform::{BoxFuture, ByteStream, HttpClient, HttpError, HttpRequest, HttpResponse, boxed};
+use kwaainet_platform::{
+    BoxFuture, ByteStream, Clock as _, HttpClient, HttpError, HttpRequest, HttpResponse, boxed,
+};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{
@@ -10,6 +15,7 @@ use web_sys::{
 };
 
 use crate::error::reason;
+use crate::platform::clock::BrowserClock;
 
 #[wasm_bindgen]
 extern "C" {
@@ -17,17 +23,30 @@ extern "C" {
     fn fetch(request: &Request) -> js_sys::Promise;
 }
 
-/// The browser's network.
-#[derive(Debug)]
-pub(crate) struct BrowserHttp;
+/// A body that is there already is read in microtasks, and nothing else happens in a worker meanwhile: no
+/// cancel arrives and no progress leaves. So a turn of the event loop is taken as often as this.
+const LONGEST_TURN_MS: f64 = 8.0;
 
-impl HttpClient for BrowserHttp {
-    fn get(&self, request: HttpRequest) -> BoxFuture<'_, Result<HttpResponse, HttpError>> {
-        boxed(get(request))
+/// The browser's network.
+pub(crate) struct BrowserHttp {
+    clock: Rc<BrowserClock>,
+}
+
+impl BrowserHttp {
+    pub(crate) fn new() -> Result<Self, JsValue> {
+        Ok(Self {
+            clock: Rc::new(BrowserClock::new()?),
+        })
     }
 }
 
-async fn get(request: HttpRequest) -> Result<HttpResponse, HttpError> {
+impl HttpClient for BrowserHttp {
+    fn get(&self, request: HttpRequest) -> BoxFuture<'_, Result<HttpResponse, HttpError>> {
+        boxed(get(request, Rc::clone(&self.clock)))
+    }
+}
+
+async fn get(request: HttpRequest, clock: Rc<BrowserClock>) -> Result<HttpResponse, HttpError> {
     let HttpRequest { url, range } = request;
     let unreachable = |error: JsValue| HttpError::Network {
         url: url.clone(),
@@ -72,7 +91,13 @@ async fn get(request: HttpRequest) -> Result<HttpResponse, HttpError> {
     Ok(HttpResponse {
         status: response.status(),
         content_length,
-        body: Box::new(Body { url, abort, reader }),
+        body: Box::new(Body {
+            url,
+            abort,
+            reader,
+            turn: clock.monotonic_ms(),
+            clock,
+        }),
     })
 }
 
@@ -81,11 +106,18 @@ struct Body {
     abort: AbortController,
     /// `None` at the end, and for answers without a body.
     reader: Option<ReadableStreamDefaultReader>,
+    clock: Rc<BrowserClock>,
+    /// When the event loop last had a turn.
+    turn: f64,
 }
 
 impl ByteStream for Body {
     fn next(&mut self) -> BoxFuture<'_, Option<Result<Vec<u8>, HttpError>>> {
         boxed(async move {
+            if self.clock.monotonic_ms() - self.turn > LONGEST_TURN_MS {
+                self.clock.sleep(Duration::ZERO).await;
+                self.turn = self.clock.monotonic_ms();
+            }
             let reader = self.reader.as_ref()?;
             let failed = |error: JsValue| HttpError::Network {
                 url: self.url.clone(),

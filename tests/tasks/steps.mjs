@@ -1,0 +1,140 @@
+/**
+ * Everything that `npm test` runs, cheapest first. Each step is `{name, group, run}`; `run` returns what was counted,
+ * or throws. A step whose `needs` failed is not run, and counts as failed.
+ */
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { ask, count, must, root, run } from "./run.mjs";
+import { browsers, npmPackages, python, rust } from "./tools.mjs";
+
+const target = process.env.CARGO_TARGET_DIR ?? join(root, "target");
+
+/** A program whose own summary tells how many tests ran; one without a summary is one check. */
+async function tests(command, args, options) {
+  const { status, output } = await run(command, args, options);
+  const counted = count(output);
+  if (status !== 0 && counted.failed === 0) counted.failed = 1;
+  if (status === 0 && counted.passed + counted.skipped === 0) counted.passed = 1;
+  return counted;
+}
+
+const node = (script, args = [], options = {}) => tests("node", [script, ...args], options);
+const cargo = (args, options = {}) => tests("cargo", args, options);
+const bin = (name) => join(root, "node_modules/.bin", name);
+
+const strict = ["--locked", "--", "-D", "warnings"];
+/** Crates with tests of their own beside those of the core, which the coverage step runs. */
+const adapters = ["kwaainet", "kwaainet-sdk-wasm", "kwaainet-testkit"].flatMap((name) => ["-p", name]);
+
+export const steps = [
+  {
+    name: "npm packages",
+    group: "setup",
+    run: () => npmPackages(),
+  },
+  { name: "Rust, its wasm target and its source", group: "setup", run: rust },
+  { name: "cargo fmt", group: "check", run: () => cargo(["fmt", "--all", "--check"]) },
+  { name: "biome", group: "check", run: () => tests(bin("biome"), ["ci", "--error-on-warnings", "."]) },
+  { name: "tsc", group: "check", run: () => tests(bin("tsc"), ["--noEmit", "-p", "js"]) },
+  { name: "architecture", group: "check", run: () => node("--test", ["tests/architecture/"]) },
+  {
+    name: "TypeScript unit tests",
+    group: "unit",
+    run: () => tests(bin("vitest"), ["run"], { cwd: join(root, "js") }),
+  },
+  { name: "clippy", group: "check", run: () => cargo(["clippy", "--workspace", "--all-targets", ...strict]) },
+  {
+    name: "clippy, wasm32",
+    group: "check",
+    run: () => cargo(["clippy", "-p", "kwaainet-sdk-wasm", "--target", "wasm32-unknown-unknown", ...strict]),
+  },
+  {
+    name: "models",
+    group: "setup",
+    async run() {
+      await python();
+      await must("node", ["tests/tasks/fetch-models.mjs", "--all"]);
+    },
+  },
+  { name: "Rust core, with coverage", group: "unit", run: () => node("tests/tasks/coverage.mjs") },
+  {
+    name: "Rust adapters",
+    group: "unit",
+    run: () => cargo(["test", "--locked", ...adapters, "--lib", "--bins", "--tests"]),
+  },
+  {
+    name: "Rust documentation",
+    group: "unit",
+    run: () => cargo(["test", "--locked", "--workspace", "--doc"]),
+  },
+  {
+    name: "fuzz, short",
+    group: "fuzz",
+    run: () => node("tests/fuzz/run.mjs", ["--seconds", "5"], { env: fuzzTarget() }),
+  },
+  {
+    name: "wasm and everything a website fetches",
+    group: "build",
+    needs: ["models"],
+    run: () => node("tests/tasks/build.mjs"),
+  },
+  {
+    name: "generated TypeScript is the committed one",
+    group: "build",
+    needs: ["wasm and everything a website fetches"],
+    run: golden,
+  },
+  {
+    name: "size",
+    group: "size",
+    needs: ["wasm and everything a website fetches"],
+    run: () => node("cdn/budgets.mjs"),
+  },
+  { name: "browsers", group: "setup", run: browsers },
+  {
+    name: "packaging",
+    group: "packaging",
+    needs: ["wasm and everything a website fetches", "browsers"],
+    run: () => node("tests/packaging/run.mjs"),
+  },
+  {
+    name: "interop",
+    group: "interop",
+    needs: ["models"],
+    run: () => node("--test", ["--test-concurrency=1", "tests/interop/"]),
+  },
+  {
+    name: "oracle: llama.cpp",
+    group: "oracle",
+    needs: ["models"],
+    run: () => node("tests/oracle/run.mjs"),
+  },
+  {
+    name: "e2e",
+    group: "e2e",
+    needs: ["wasm and everything a website fetches", "browsers"],
+    run: () => node("tests/e2e/run.mjs", [], { minutes: 40 }),
+  },
+];
+
+/** The fuzz targets are a workspace of their own, so that their allocator stays theirs; the target folder is shared. */
+const fuzzTarget = () => ({ CARGO_TARGET_DIR: join(target, "fuzz") });
+
+/** The build has just written it; git knows what it was. */
+function golden() {
+  const file = "js/src/protocol/generated/kwaainet.d.ts";
+  const committed = ask("git", ["show", `HEAD:${file}`]);
+  const built = readFileSync(join(root, file), "utf8").trim();
+  if (committed === null) {
+    const kept = existsSync(join(root, file));
+    return {
+      passed: 0,
+      failed: kept ? 0 : 1,
+      skipped: kept ? 1 : 0,
+      note: "there is no git here to compare with",
+    };
+  }
+  if (committed === built) return { passed: 1, failed: 0, skipped: 0 };
+  console.error(`${file} is not what the build writes: commit the one that it has written now`);
+  return { passed: 0, failed: 1, skipped: 0 };
+}
