@@ -59,7 +59,11 @@ button:disabled { cursor: default; }
   transition: background-color .12s, border-color .12s; }
 .choice:hover { border-color: var(--ink); background: var(--line); }
 .choice:active { background: var(--edge); }
-@container (max-width: 300px) { .choices { grid-template-columns: 1fr; } }
+/* At 320 px three German buttons still fit side by side; below that they stand on top of each other. */
+@container (max-width: 340px) {
+  .stage .foot { padding-inline: 10px; } .choices { gap: 6px; } .choice { font-size: .8438em; padding-inline: 1px; }
+}
+@container (max-width: 270px) { .choices { grid-template-columns: 1fr; } }
 .pill { pointer-events: auto; align-self: flex-end; display: flex; align-items: center; gap: 10px; min-height: 48px;
   padding: 6px 18px 6px 10px; border-radius: 24px; background: var(--paper); box-shadow: var(--shadow); font-weight: 600;
   font-size: .9375em; line-height: 1.3; white-space: nowrap; width: max-content; }
