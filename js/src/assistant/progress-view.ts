@@ -77,7 +77,7 @@ export class ProgressView {
 
   #paceOf({ phase, done, total, bytesPerSecond }: ModelState): string {
     const { words, format } = this.#voice;
-    if (phase !== "fetch") {
+    if (phase !== "fetch" || done >= total) {
       return "";
     }
     if (bytesPerSecond === null || bytesPerSecond <= 0) {

@@ -13,13 +13,13 @@ export function receiptView(receipt: Receipt, model: string, { words, format }: 
   const speed = tokensPerSecond(receipt);
   const facts = [
     ran,
+    isolate(receipt.backend),
     format.plural(words.tokens, receipt.completionTokens),
     ...(speed === null ? [] : [fill(words.speed, { n: format.number(speed, speed < 100 ? 1 : 0) })]),
     left,
   ];
   const rows: [string, string][] = [
     [words.model, model],
-    [words.backend, receipt.backend],
     [
       words.prompt,
       fill(words.reused, {

@@ -91,7 +91,6 @@ export interface AssistantStrings {
   readonly tokens: Plural;
   readonly speed: string;
   readonly model: string;
-  readonly backend: string;
   readonly prompt: string;
   readonly reused: string;
   readonly first: string;
@@ -110,7 +109,6 @@ export interface AssistantStrings {
   readonly ready: string;
   readonly readyOwn: string;
   readonly readyKept: string;
-  readonly open: string;
   readonly browseOn: string;
   readonly tryAgain: string;
   readonly failed: string;
