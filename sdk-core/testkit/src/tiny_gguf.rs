@@ -280,7 +280,9 @@ impl TinyModel {
             self.embedding_format,
             vocabulary,
             width,
-            8.0,
+            // gemma3 multiplies embeddings by the root of the width, and its head is the same table: with more, every
+            // token would predict itself.
+            if self.architecture == "gemma3" { 0.7 } else { 8.0 },
         );
         if !self.tied {
             matrix(file, "output.weight".into(), self.format, vocabulary, width, 4.0);

@@ -43,17 +43,15 @@ impl Rounding {
     }
 }
 
-/// The sizes of the tiles that `tokens` are cut into: as many of `largest` as fit, then 4, 2 and 1.
+/// The size of the next tile: `largest`, 4 or 1. (Every size costs a compiled kernel per format.)
 #[inline(always)]
 pub(super) const fn next_tile(left: usize, largest: usize) -> usize {
     if left >= largest {
         largest
     } else if left >= 4 {
         4
-    } else if left >= 2 {
-        2
     } else {
-        left
+        1
     }
 }
 

@@ -12,9 +12,10 @@
 use kwaainet_platform::Parallel;
 
 use super::activations::next_tile;
+use super::float::{F16, Float, float_body};
 use super::half::f32_to_f16;
 use super::isa::{Isa, for_each_isa};
-use super::matmul::{F16, Shared, float_tile, with_tile};
+use super::matmul::{Output, Shared};
 use super::ops::softmax;
 use super::simd::{PANEL, Simd};
 
@@ -226,18 +227,12 @@ pub(crate) fn attend(
     }
 }
 
-for_each_isa! {
-    unsafe fn queries_of(
-        call: Call<'_>,
-        from: usize,
-        to: usize,
-        out: Shared<f32>,
-        scratch: Shared<f32>,
-    ) = queries_body
-}
-
-#[inline(always)]
-unsafe fn queries_body<S: Simd>(
+/// Queries `from` to `to`, counted KV head by KV head.
+///
+/// # Safety
+/// As [`attend_tile`].
+unsafe fn queries_of(
+    isa: Isa,
     call: Call<'_>,
     from: usize,
     to: usize,
@@ -248,19 +243,42 @@ unsafe fn queries_body<S: Simd>(
     let mut at = from;
     while at < to {
         let head = at / per_head;
-        let end = to.min((head + 1) * per_head);
-        let tile = next_tile(end - at, S::TILE);
+        let left = to.min((head + 1) * per_head) - at;
+        // 2 and 3 are common here: queries that share keys.
+        let tile = match next_tile(left, isa.tile()) {
+            1 => left.min(3),
+            tile => tile,
+        };
+        let within = at % per_head;
         // SAFETY: the caller's promise.
         unsafe {
-            with_tile!(tile, attend_tile::<S>(call, head, at % per_head, out, scratch));
+            match tile {
+                8 => attend_tile::<F16, 8>(isa, call, head, within, out, scratch),
+                4 => attend_tile::<F16, 4>(isa, call, head, within, out, scratch),
+                3 => attend_tile::<F16, 3>(isa, call, head, within, out, scratch),
+                2 => attend_tile::<F16, 2>(isa, call, head, within, out, scratch),
+                _ => attend_tile::<F16, 1>(isa, call, head, within, out, scratch),
+            }
         }
         at += tile;
     }
 }
 
+for_each_isa! {
+    /// # Safety
+    /// Lengths were checked by [`attend`]; nobody else writes the results of these queries, or this scratch.
+    unsafe fn attend_tile<W: Float, const T: usize>(
+        call: Call<'_>,
+        kv_head: usize,
+        at: usize,
+        out: Shared<f32>,
+        scratch: Shared<f32>,
+    ) = attend_body
+}
+
 /// Queries `at` to `at + T` of a KV head, counted token by token.
 #[inline(always)]
-unsafe fn attend_tile<S: Simd, const T: usize>(
+unsafe fn attend_body<S: Simd, W: Float, const T: usize>(
     call: Call<'_>,
     kv_head: usize,
     at: usize,
@@ -309,7 +327,12 @@ unsafe fn attend_tile<S: Simd, const T: usize>(
         unsafe {
             let keys = keys.as_ptr().add(panel * PANEL * len).cast();
             let to = scores.as_mut_ptr().add(panel * PANEL);
-            float_tile::<S, F16, T>(keys, len, queries.as_ptr(), to, seen, PANEL);
+            let out = Output {
+                to,
+                stride: seen,
+                rows: PANEL,
+            };
+            float_body::<S, W, T>(keys, len, queries.as_ptr(), out);
         }
     }
     let mut inverse_sums = [0.0; T];
@@ -329,14 +352,12 @@ unsafe fn attend_tile<S: Simd, const T: usize>(
         // SAFETY: `seen` positions of 16 values; results have `padded_len` places per query.
         unsafe {
             let to = results.as_mut_ptr().add(panel * PANEL);
-            float_tile::<S, F16, T>(
-                values.as_ptr().cast(),
-                seen,
-                weights.as_ptr(),
+            let out = Output {
                 to,
-                padded_len,
-                PANEL,
-            );
+                stride: padded_len,
+                rows: PANEL,
+            };
+            float_body::<S, W, T>(values.as_ptr().cast(), seen, weights.as_ptr(), out);
         }
     }
     for query in 0..T {

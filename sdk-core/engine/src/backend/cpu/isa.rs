@@ -1,5 +1,7 @@
 //! Which instructions this machine has, and the one place where a kernel is compiled for each set of them.
 
+use super::simd::{Portable, Simd};
+
 /// An instruction set that the kernels are compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Isa {
@@ -51,6 +53,28 @@ impl Isa {
         sets
     }
 
+    /// Tokens that are computed together.
+    pub(crate) const fn tile(self) -> usize {
+        match self {
+            Self::Portable => Portable::TILE,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => super::x86::Avx2::TILE,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => super::x86::Avx512::TILE,
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            Self::Simd128 => super::wasm::Simd128::TILE,
+        }
+    }
+
+    /// Bytes of an activation, see [`Simd::Element`].
+    pub(crate) const fn element_bytes(self) -> usize {
+        match self {
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            Self::Simd128 => 2,
+            _ => 1,
+        }
+    }
+
     /// Its name, for reports.
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -69,38 +93,39 @@ impl Isa {
 ///
 /// `body` must be `#[inline(always)]`, so that its vector operations end up in a function that has the instructions.
 macro_rules! for_each_isa {
-    ($(#[$meta:meta])* $vis:vis unsafe fn $name:ident($($arg:ident: $type:ty),* $(,)?) = $body:ident) => {
+    ($(#[$meta:meta])* $vis:vis unsafe fn $name:ident $(<$bounded:ident: $bound:path, const $constant:ident: usize>)?
+        ($($arg:ident: $type:ty),* $(,)?) = $body:ident) => {
         $(#[$meta])*
         #[expect(clippy::too_many_arguments, clippy::allow_attributes, reason = "a kernel takes what it takes")]
         #[allow(unfulfilled_lint_expectations, reason = "some kernels take few")]
-        $vis unsafe fn $name(isa: $crate::backend::cpu::isa::Isa, $($arg: $type),*) {
+        $vis unsafe fn $name $(<$bounded: $bound, const $constant: usize>)? (isa: $crate::backend::cpu::isa::Isa, $($arg: $type),*) {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-            unsafe fn avx512($($arg: $type),*) {
+            unsafe fn avx512 $(<$bounded: $bound, const $constant: usize>)? ($($arg: $type),*) {
                 // SAFETY: the features are those of `Avx512`; the rest is the caller's promise.
-                unsafe { $body::<$crate::backend::cpu::x86::Avx512>($($arg),*) }
+                unsafe { $body::<$crate::backend::cpu::x86::Avx512 $(, $bounded, $constant)?>($($arg),*) }
             }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,f16c")]
-            unsafe fn avx2($($arg: $type),*) {
+            unsafe fn avx2 $(<$bounded: $bound, const $constant: usize>)? ($($arg: $type),*) {
                 // SAFETY: the features are those of `Avx2`; the rest is the caller's promise.
-                unsafe { $body::<$crate::backend::cpu::x86::Avx2>($($arg),*) }
+                unsafe { $body::<$crate::backend::cpu::x86::Avx2 $(, $bounded, $constant)?>($($arg),*) }
             }
             match isa {
                 // SAFETY: `Isa::detect` found the features; the rest is the caller's promise.
                 #[cfg(target_arch = "x86_64")]
-                $crate::backend::cpu::isa::Isa::Avx512 => unsafe { avx512($($arg),*) },
+                $crate::backend::cpu::isa::Isa::Avx512 => unsafe { avx512 $(::<$bounded, $constant>)? ($($arg),*) },
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
-                $crate::backend::cpu::isa::Isa::Avx2 => unsafe { avx2($($arg),*) },
+                $crate::backend::cpu::isa::Isa::Avx2 => unsafe { avx2 $(::<$bounded, $constant>)? ($($arg),*) },
                 // SAFETY: the whole build has the feature.
                 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
                 $crate::backend::cpu::isa::Isa::Simd128 => unsafe {
-                    $body::<$crate::backend::cpu::wasm::Simd128>($($arg),*)
+                    $body::<$crate::backend::cpu::wasm::Simd128 $(, $bounded, $constant)?>($($arg),*)
                 },
                 // SAFETY: needs nothing; the rest is the caller's promise.
                 $crate::backend::cpu::isa::Isa::Portable => unsafe {
-                    $body::<$crate::backend::cpu::simd::Portable>($($arg),*)
+                    $body::<$crate::backend::cpu::simd::Portable $(, $bounded, $constant)?>($($arg),*)
                 },
             }
         }

@@ -3,12 +3,14 @@
 mod activations;
 mod attention;
 mod blocks;
+mod float;
 mod half;
 mod isa;
 mod layout;
 mod matmul;
 mod ops;
 mod packed;
+mod quantised;
 mod simd;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod wasm;
