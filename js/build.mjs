@@ -38,9 +38,12 @@ export function writeTypes(out = join(dist, "types")) {
  * which TypeScript refuses) is nothing that a user of the package may see.
  */
 function dataTypes(text) {
-  const declaration = /^(?:\/\*\*(?:(?!\*\/)[^])*\*\/\n)?export (?:interface (\w+)[^]*?^\}|type (\w+) = [^]*?;)$/gm;
+  const declaration =
+    /^(?:\/\*\*(?:(?!\*\/)[\s\S])*\*\/\n)?export (?:interface (\w+)[\s\S]*?^\}|type (\w+) = [\s\S]*?;)$/gm;
   const internal = /^(Envelope|Init\w+|SyncInit\w+|PortLike|StartOptions|DeploymentOptions)$/;
-  const kept = [...text.matchAll(declaration)].filter(([, a, b]) => !internal.test(a ?? b)).map(([whole]) => whole);
+  const kept = [...text.matchAll(declaration)]
+    .filter(([, a, b]) => !internal.test(a ?? b))
+    .map(([whole]) => whole);
   return `${kept.join("\n\n")}\n`;
 }
 

@@ -50,7 +50,9 @@ describe("a client", () => {
     const { seed: _, ...unseeded } = request();
     await chat(client, unseeded);
     await chat(client, request({ seed: 0 }));
-    const seeds = node.commands.map((command) => (command.type === "chat" ? command.request.seed : undefined));
+    const seeds = node.commands.map((command) =>
+      command.type === "chat" ? command.request.seed : undefined,
+    );
     expect(seeds[0]).toBeTypeOf("number");
     expect(seeds[1]).toBe(0);
   });
@@ -82,7 +84,8 @@ describe("a client", () => {
     there.onmessage = (event) => {
       const { id, kind } = event.data as { id: number; kind: string };
       const body = { code: "modelNotFound", message: "no such model", retryable: false } as const;
-      if (kind === "hello") there.postMessage({ v: 1, id: 0, kind: "welcome", body: { protocol: 1, version: "0", epoch: "e" } });
+      if (kind === "hello")
+        there.postMessage({ v: 1, id: 0, kind: "welcome", body: { protocol: 1, version: "0", epoch: "e" } });
       if (kind === "command") there.postMessage({ v: 1, id, kind: "error", body });
     };
     client.attach(here);

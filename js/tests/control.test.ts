@@ -45,12 +45,12 @@ describe("what the frame says", () => {
       { ...layout, width: 1e9 },
       { ...layout, width: "100%" },
       { ...layout, mode: "fullscreen" },
-      { type: "ready", purposes: [] },
+      { type: "here" },
       { type: "fault", error: { code: 5 } },
       { type: "unknown" },
     ]) {
       expect(readFromFrame(wrong)).toBeNull();
     }
-    expect(readFromFrame({ type: "ready", nonce: "n" })).toEqual({ type: "ready", nonce: "n", purposes: [] });
+    expect(readFromFrame({ type: "ready" })).toEqual({ type: "ready", purposes: [] });
   });
 });

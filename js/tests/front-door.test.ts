@@ -27,7 +27,12 @@ function door(more: Partial<FrontDoorEnvironment> = {}) {
     const request = new Request(input, init);
     return answer(new URL(request.url).pathname.replace("/kwaainet/v1/", ""), request, environment);
   };
-  const openai = new OpenAI({ baseURL: "https://site.example/kwaainet/v1", apiKey: "none", fetch, maxRetries: 0 });
+  const openai = new OpenAI({
+    baseURL: "https://site.example/kwaainet/v1",
+    apiKey: "none",
+    fetch,
+    maxRetries: 0,
+  });
   return { node, openai, fetch, open: () => open };
 }
 
@@ -40,12 +45,20 @@ describe("the official client", () => {
     for await (const { id } of openai.models.list()) ids.push(id);
     expect(ids).toEqual(["fake"]);
     expect((await openai.models.retrieve("fake")).id).toBe("fake");
-    await expect(openai.models.retrieve("gpt-9")).rejects.toMatchObject({ status: 404, code: "modelNotFound" });
+    await expect(openai.models.retrieve("gpt-9")).rejects.toMatchObject({
+      status: 404,
+      code: "modelNotFound",
+    });
   });
 
   test("gets a completion with its usage", async () => {
     const { openai } = door();
-    const completion = await openai.chat.completions.create({ model: "fake", messages, seed: 3, max_tokens: 5 });
+    const completion = await openai.chat.completions.create({
+      model: "fake",
+      messages,
+      seed: 3,
+      max_tokens: 5,
+    });
     expect(completion.choices[0]?.message.content).toBe(textOf(3, 5));
     expect(completion.choices[0]?.finish_reason).toBe("length");
     expect(completion.usage).toMatchObject({ prompt_tokens: 3, completion_tokens: 5, total_tokens: 8 });
@@ -77,7 +90,12 @@ describe("the official client", () => {
 
   test("stops the node when it stops reading", async () => {
     const { openai, node, open } = door();
-    const stream = await openai.chat.completions.create({ model: "fake", messages, max_tokens: 5000, stream: true });
+    const stream = await openai.chat.completions.create({
+      model: "fake",
+      messages,
+      max_tokens: 5000,
+      stream: true,
+    });
     for await (const _ of stream) break;
     await expect.poll(() => node.cancelled.length).toBe(1);
     expect(open()).toBe(0);
@@ -115,7 +133,9 @@ describe("the wire", () => {
     const { fetch } = door();
     const response = await fetch(url, post(body));
     expect(response.status).toBe(400);
-    expect(await response.json()).toMatchObject({ error: { code: "badRequest", type: "invalid_request_error" } });
+    expect(await response.json()).toMatchObject({
+      error: { code: "badRequest", type: "invalid_request_error" },
+    });
   });
 
   test("takes null for unset, as OpenAI does", async () => {
@@ -135,7 +155,14 @@ describe("the wire", () => {
 test("the shell is our folder and nothing else of a site", () => {
   const folder = "https://cdn.example/kwaainet/";
   const ours = ["frame.html", "frame.html?x", "assets/worker-abc.js", "assets/simd-abc.wasm"];
-  const theirs = ["models/a.gguf", "sovereign-ai.js", "assets/deep/x.js", "kwaainet-sw.js", "models.json", ""];
+  const theirs = [
+    "models/a.gguf",
+    "sovereign-ai.js",
+    "assets/deep/x.js",
+    "kwaainet-sw.js",
+    "models.json",
+    "",
+  ];
   for (const path of ours) expect(isShell(new URL(path, folder), folder), path).toBe(true);
   for (const path of theirs) expect(isShell(new URL(path, folder), folder), path).toBe(false);
   expect(isShell(new URL("https://other.example/kwaainet/frame.html"), folder)).toBe(false);

@@ -12,7 +12,10 @@ import { isEnvelope } from "../src/protocol/port.js";
 const folder = fileURLToPath(new URL("../../tests/golden/protocol/", import.meta.url));
 const here = fileURLToPath(new URL(".", import.meta.url));
 const tsc = fileURLToPath(new URL("../../node_modules/.bin/tsc", import.meta.url));
-const messages = readdirSync(folder).map((name) => ({ name, text: readFileSync(join(folder, name), "utf8") }));
+const messages = readdirSync(folder).map((name) => ({
+  name,
+  text: readFileSync(join(folder, name), "utf8"),
+}));
 
 test.each(messages)("$name is an envelope", ({ text }) => {
   expect(isEnvelope(JSON.parse(text))).toBe(true);

@@ -78,7 +78,12 @@ describe("the folder of our files", () => {
 
 describe("the constructor's options", () => {
   test("are the same values, typed", () => {
-    const typed = { services: ["compute"], rewardSplit: [70, 30], maxResources: { cpu: 20 }, base: new URL(base) };
+    const typed = {
+      services: ["compute"],
+      rewardSplit: [70, 30],
+      maxResources: { cpu: 20 },
+      base: new URL(base),
+    };
     const { site, problems, base: found } = checkOptions(typed);
     expect(problems).toEqual([]);
     expect(found).toBe(base);

@@ -14,7 +14,11 @@ class World {
   readonly locks = new FakeLocks();
   readonly started: string[] = [];
 
-  async tab(id: string, options: FakeNodeOptions = {}, events: Partial<Record<"onLost" | "onWanted", () => void>> = {}) {
+  async tab(
+    id: string,
+    options: FakeNodeOptions = {},
+    events: Partial<Record<"onLost" | "onWanted", () => void>> = {},
+  ) {
     const locks = this.locks.of(id);
     await new Promise<void>((held) => {
       void locks.request(aliveLock(id), () => {
@@ -38,7 +42,10 @@ class World {
     };
     const channel = this.air.channel();
     const faults: string[] = [];
-    const host = new NodeHost(id, channel, locks, start, { onFault: ({ message }) => faults.push(message), ...events });
+    const host = new NodeHost(id, channel, locks, start, {
+      onFault: ({ message }) => faults.push(message),
+      ...events,
+    });
     const client = () => {
       const [page, worker] = portPair();
       host.attach(worker, "site");

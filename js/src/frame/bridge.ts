@@ -47,6 +47,7 @@ export class Bridge {
       if (message === null) return;
       this.#onControl(message, event.ports).catch((error: unknown) => this.#fault(error));
     };
+    environment.control.postMessage({ type: "here", nonce: environment.nonce });
   }
 
   async #onControl(message: ToFrame, ports: readonly MessagePort[]): Promise<void> {
@@ -80,12 +81,11 @@ export class Bridge {
   }
 
   async #init(options: SiteOptions, locales: readonly string[]): Promise<void> {
-    const { control, nonce } = this.#environment;
     this.#options = options;
     // The notice is for the visitor, so their languages come before the site's.
     this.#locales = [...navigator.languages, ...locales];
     this.#record = await readRecord(Date.now());
-    control.postMessage({ type: "ready", nonce, purposes: this.#purposes });
+    this.#environment.control.postMessage({ type: "ready", purposes: this.#purposes });
     this.#tabs.addEventListener("message", (event: MessageEvent<unknown>) => {
       this.#onOtherTab(event.data).catch((error: unknown) => this.#fault(error));
     });
@@ -288,7 +288,10 @@ export class Bridge {
     worker.start();
     // The panel's port goes first: its prelude is the configuration that every other port relies on.
     this.#attachClient(worker);
-    if (drawnIn === "frame") this.#startServiceWorker(host === "service-worker");
+    const hosted = host === "service-worker";
+    // A registration is storage: it needs leave to keep things, unless nothing runs without it.
+    const mayKeep = this.#purposes.includes("keepModel");
+    if (drawnIn === "frame" && (hosted || mayKeep)) this.#startServiceWorker(hosted);
     return worker;
   }
 

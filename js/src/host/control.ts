@@ -28,8 +28,10 @@ export type ToFrame =
   | { readonly type: "assistant"; readonly open: boolean };
 
 export type FromFrame =
-  /** The answer to `init`; the nonce proves that it was this frame that was spoken to. */
-  | { readonly type: "ready"; readonly nonce: string; readonly purposes: readonly Purpose[] }
+  /** At once; the nonce proves that it was this frame that was spoken to. */
+  | { readonly type: "here"; readonly nonce: string }
+  /** The answer to `init`, when it is known what the visitor agreed to. */
+  | { readonly type: "ready"; readonly purposes: readonly Purpose[] }
   | ({ readonly type: "layout" } & LayoutRequest)
   /** What the visitor decided, or what is left of it; never more than that. */
   | { readonly type: "consent"; readonly purposes: readonly Purpose[] }
@@ -73,8 +75,9 @@ export function readFromFrame(data: unknown): FromFrame | null {
   if (!isObject(data)) return null;
   const { type, nonce, purposes, error, width, height, mode: name } = data;
   switch (type) {
+    case "here":
+      return typeof nonce === "string" ? { type, nonce } : null;
     case "ready":
-      return typeof nonce === "string" ? { type, nonce, purposes: readPurposes(purposes) } : null;
     case "consent":
       return { type, purposes: readPurposes(purposes) };
     case "layout": {

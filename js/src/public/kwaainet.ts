@@ -1,5 +1,6 @@
-import { Connection } from "../host/connection.js";
+import { Connection, type ConnectionHandlers } from "../host/connection.js";
 import { frontDoor } from "../host/front-door.js";
+import { configOf } from "../host/site-options.js";
 import { NodeClient } from "../protocol/client.js";
 import { KwaaiNetError } from "../protocol/errors.js";
 import { type ModelList, toModelList } from "../protocol/openai.js";
@@ -35,12 +36,20 @@ export class KwaaiNet {
   readonly #connection: Connection;
   readonly #client: NodeClient;
   readonly #emitter = new Emitter();
+  readonly #handlers: ConnectionHandlers = {
+    onReady: (purposes) => this.#onReady(purposes),
+    onConsent: (purposes) => this.#onConsent(purposes),
+    onReconnect: () => this.#reconnect(),
+    onLost: () => this.#onLost(),
+    onFault: (error) => this.#onFault(error),
+  };
   readonly #serviceWorker: string | undefined;
   readonly #selfHosted: boolean;
   #purposes: readonly Purpose[] = [];
   /** The visitor refused on this page: only `consent.ask()` asks again. */
   #refused = false;
-  #deciding: ((status: ConsentStatus) => void)[] = [];
+  #deciding: PromiseWithResolvers<ConsentStatus>[] = [];
+  #wasReady = false;
   #closeFrontDoor: (() => void) | null = null;
 
   constructor(options: KwaaiNetOptions = {}) {
@@ -55,15 +64,11 @@ export class KwaaiNet {
     const url = new URL(base.endsWith("/") ? base : `${base}/`, document.baseURI);
     this.#serviceWorker = serviceWorker;
     this.#selfHosted = url.origin === location.origin;
-    this.#client = new NodeClient({ wake: () => this.#connect() });
+    // A site may lower what its visitor agreed to, never raise it; the node sees to that.
+    const prelude = () => [{ type: "configure" as const, config: configOf(site) }];
+    this.#client = new NodeClient({ wake: () => this.#connect(), prelude });
     this.#client.onEvent((event) => this.#onNodeEvent(event));
-    this.#connection = new Connection(url, site, {
-      onReady: (purposes) => this.#onReady(purposes),
-      onConsent: (purposes) => this.#onConsent(purposes),
-      onReconnect: () => this.#reconnect(),
-      onLost: () => this.#onLost(),
-      onFault: (error) => this.#onFault(error),
-    });
+    this.#connection = Connection.to(url, site);
     const ready = () => this.#readyToRun();
     this.chat = { completions: new Completions({ client: this.#client, model: site.model, ready }) };
     this.models = { list: () => this.#asked(async (client) => toModelList(await client.models())) };
@@ -73,7 +78,7 @@ export class KwaaiNet {
 
   /** Makes the frame and waits for its answer. Nothing is fetched, stored or computed before the visitor agrees. */
   async initialize(): Promise<void> {
-    await this.#connection.open();
+    await this.#connection.open(this.#handlers);
   }
 
   on<E extends keyof KwaaiNetEvents>(event: E, listener: (value: KwaaiNetEvents[E]) => void): this {
@@ -110,10 +115,10 @@ export class KwaaiNet {
 
   async #ask(): Promise<ConsentStatus> {
     await this.initialize();
-    return new Promise((resolve) => {
-      this.#deciding.push(resolve);
-      this.#connection.send({ type: "ask" });
-    });
+    const deciding = withResolvers<ConsentStatus>();
+    this.#deciding.push(deciding);
+    this.#connection.send({ type: "ask" });
+    return deciding.promise;
   }
 
   #openAssistant(open: boolean): void {
@@ -131,8 +136,9 @@ export class KwaaiNet {
 
   #onReady(purposes: readonly Purpose[]): void {
     this.#purposes = purposes;
-    this.#emitter.emit("ready", { purposes });
     this.#followConsent();
+    if (!this.#wasReady) this.#emitter.emit("ready", { purposes });
+    this.#wasReady = true;
     if (this.#client.inFlight === 0) return;
     // The frame was made anew in the middle of calls.
     if (this.#mayRun) this.#connect();
@@ -143,9 +149,7 @@ export class KwaaiNet {
     this.#purposes = purposes;
     this.#refused = !this.#mayRun;
     this.#followConsent();
-    const waiting = this.#deciding;
-    this.#deciding = [];
-    for (const decided of waiting) decided({ purposes });
+    for (const { resolve } of this.#deciding.splice(0)) resolve({ purposes });
     this.#emitter.emit("consent", { purposes });
   }
 
@@ -168,12 +172,14 @@ export class KwaaiNet {
 
   #onLost(): void {
     this.#client.detach();
-    for (const decided of this.#deciding.splice(0)) decided({ purposes: this.#purposes });
+    // The question went with the frame; who still wants an answer asks again.
+    for (const { resolve } of this.#deciding.splice(0)) resolve({ purposes: this.#purposes });
     if (this.#client.inFlight > 0) this.initialize().catch((error: KwaaiNetError) => this.#onFault(error));
   }
 
   #onFault(error: KwaaiNetError): void {
     this.#client.failAll(error);
+    for (const { reject } of this.#deciding.splice(0)) reject(error);
     // An error that nobody hears is worse than a line in the console.
     if (!this.#emitter.emit("error", error)) console.error(`KwaaiNet: ${error.message}`);
   }
@@ -192,6 +198,22 @@ export class KwaaiNet {
       default:
     }
   }
+}
+
+interface PromiseWithResolvers<T> {
+  readonly promise: Promise<T>;
+  readonly resolve: (value: T) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/** As `Promise.withResolvers`, which browsers have since 2024. */
+function withResolvers<T>(): PromiseWithResolvers<T> {
+  let resolve: (value: T) => void = () => {};
+  let reject: (error: unknown) => void = () => {};
+  const promise = new Promise<T>((yes, no) => {
+    [resolve, reject] = [yes, no];
+  });
+  return { promise, resolve, reject };
 }
 
 function consentRequired(): KwaaiNetError {
