@@ -47,7 +47,11 @@ impl Cancel {
     /// Stops the work.
     pub fn cancel(&self) {
         self.0.thrown.store(true, Ordering::Release);
-        self.0.sender.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.0
+            .sender
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
     }
 
     /// Whether the work is to stop.

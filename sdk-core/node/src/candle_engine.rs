@@ -99,7 +99,13 @@ impl RunnableModel for CandleModel {
     }
 
     fn text(&self, text: &str) -> Result<Vec<u32>, EngineError> {
-        Ok(self.model.tokenizer().encode(text, EncodeOptions { add_special: true, parse_special: true })?)
+        Ok(self.model.tokenizer().encode(
+            text,
+            EncodeOptions {
+                add_special: true,
+                parse_special: true,
+            },
+        )?)
     }
 
     fn start(
@@ -167,21 +173,34 @@ impl Run for CandleRun {
             session.decode(permit, token)?;
         }
         if self.text.is_stopped() || self.made >= self.most {
-            let reason = if self.text.is_stopped() { FinishReason::Stop } else { FinishReason::Length };
-            return Ok(RunStep::Finished { reason, text: self.text.finish() });
+            let reason = if self.text.is_stopped() {
+                FinishReason::Stop
+            } else {
+                FinishReason::Length
+            };
+            return Ok(RunStep::Finished {
+                reason,
+                text: self.text.finish(),
+            });
         }
         let token = self
             .sampler
             .sample(session.logits(), session.tokens(), self.made as u64)
             .ok_or(EngineError::WrongOrder("there are no logits to choose from"))?;
         if self.model.tokenizer().is_end(token) {
-            return Ok(RunStep::Finished { reason: FinishReason::Stop, text: self.text.finish() });
+            return Ok(RunStep::Finished {
+                reason: FinishReason::Stop,
+                text: self.text.finish(),
+            });
         }
         let mut bytes = Vec::new();
         self.model.tokenizer().append_piece(token, false, &mut bytes)?;
         self.made = self.made.saturating_add(1);
         self.pending = Some(token);
-        Ok(RunStep::Token { id: token, text: self.text.push(&bytes) })
+        Ok(RunStep::Token {
+            id: token,
+            text: self.text.push(&bytes),
+        })
     }
 }
 

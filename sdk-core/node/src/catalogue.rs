@@ -66,8 +66,8 @@ pub fn verify(signed: &SignedCatalogue, key: &[u8; 32]) -> Result<Catalogue, Cat
     // Strict: no signature that is valid under several keys (small-order points).
     key.verify_strict(&message(&signed.catalogue), &Signature::from_bytes(&bytes))
         .map_err(|_| CatalogueError::Signature)?;
-    let catalogue: Catalogue =
-        serde_json::from_str(&signed.catalogue).map_err(|error| CatalogueError::Malformed(error.to_string()))?;
+    let catalogue: Catalogue = serde_json::from_str(&signed.catalogue)
+        .map_err(|error| CatalogueError::Malformed(error.to_string()))?;
     check(&catalogue)?;
     Ok(catalogue)
 }
@@ -154,7 +154,12 @@ fn check_entry(entry: &ModelEntry) -> Result<(), String> {
     if !is_model_id(&entry.id) {
         return Err("an id has 1 to 96 of a-z 0-9 . _ - and no leading dot".to_owned());
     }
-    let texts = [&entry.name, &entry.architecture, &entry.quantisation, &entry.licence];
+    let texts = [
+        &entry.name,
+        &entry.architecture,
+        &entry.quantisation,
+        &entry.licence,
+    ];
     if texts.iter().any(|text| text.is_empty() || text.len() > 200) {
         return Err("name, architecture, quantisation and licence have 1 to 200 bytes".to_owned());
     }
@@ -165,7 +170,9 @@ fn check_entry(entry: &ModelEntry) -> Result<(), String> {
         return Err("the context length is 0".to_owned());
     }
     if entry.sources.len() > MOST_SOURCES || entry.sources.iter().any(|s| s.is_empty() || s.len() > 2000) {
-        return Err(format!("up to {MOST_SOURCES} sources of 1 to 2000 bytes are accepted"));
+        return Err(format!(
+            "up to {MOST_SOURCES} sources of 1 to 2000 bytes are accepted"
+        ));
     }
     let chunks = entry.bytes.div_ceil(CHUNK_BYTES);
     if entry.chunk_hashes.len() as u64 != chunks {

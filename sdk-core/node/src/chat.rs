@@ -80,7 +80,10 @@ async fn generate(
             context,
         });
     }
-    let most = request.chat.max_tokens.map_or(room, |most| room.min(most as usize));
+    let most = request
+        .chat
+        .max_tokens
+        .map_or(room, |most| room.min(most as usize));
     let run = model.start(
         permit,
         &prompt,
@@ -117,7 +120,10 @@ async fn generate(
         prompt_tokens: narrow(prompt.len()),
         reused_tokens: narrow(answer.run.reused_tokens()),
         completion_tokens: narrow(answer.tokens.len()),
-        prefill_ms: answer.first_at.or(answer.last_at).map_or(0.0, |at| at - answer.began_at),
+        prefill_ms: answer
+            .first_at
+            .or(answer.last_at)
+            .map_or(0.0, |at| at - answer.began_at),
         decode_ms: match (answer.first_at, answer.last_at) {
             (Some(first), Some(last)) => last - first,
             _ => 0.0,
@@ -129,7 +135,9 @@ async fn generate(
         let mut metrics = lock(&core.metrics);
         metrics.answers = metrics.answers.saturating_add(1);
         metrics.prompt_tokens = metrics.prompt_tokens.saturating_add(prompt.len() as u64);
-        metrics.completion_tokens = metrics.completion_tokens.saturating_add(answer.tokens.len() as u64);
+        metrics.completion_tokens = metrics
+            .completion_tokens
+            .saturating_add(answer.tokens.len() as u64);
     }
     answer.text.push_str(&tail);
     drop(ready.turn);
@@ -162,7 +170,11 @@ struct Answer<'a> {
 
 impl Answer<'_> {
     /// Steps until the answer is over; between steps others get their turn, and the processor cap is kept.
-    async fn finish(&mut self, permit: &Permit<RunAi>, stop: &Stop) -> Result<(FinishReason, String), NodeError> {
+    async fn finish(
+        &mut self,
+        permit: &Permit<RunAi>,
+        stop: &Stop,
+    ) -> Result<(FinishReason, String), NodeError> {
         let resources = &self.core.resource_manager;
         loop {
             if let Err(error) = resources.wait(stop).await {
@@ -217,7 +229,9 @@ impl Answer<'_> {
 fn next_slice(slice: usize, took_ms: f64, aim_ms: f64) -> usize {
     let ideal = slice as f64 * aim_ms / took_ms.max(0.1);
     // Never more than double, as the first slice after a pause is slow or fast by chance.
-    (ideal as usize).min(slice.saturating_mul(2)).clamp(SMALLEST_SLICE, LARGEST_SLICE)
+    (ideal as usize)
+        .min(slice.saturating_mul(2))
+        .clamp(SMALLEST_SLICE, LARGEST_SLICE)
 }
 
 fn narrow(count: usize) -> u32 {

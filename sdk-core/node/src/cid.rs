@@ -79,8 +79,8 @@ fn cid(codec: u8, hash: &[u8; 32]) -> Vec<u8> {
 /// Multibase `b`: RFC 4648 base32, lower case, unpadded.
 fn text(cid: &[u8]) -> String {
     const ALPHABET: [char; 32] = [
-        'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j', 'k', 'l', 'm', 'n', 'o', 'p', 'q', 'r', 's', 't', 'u',
-        'v', 'w', 'x', 'y', 'z', '2', '3', '4', '5', '6', '7',
+        'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i', 'j', 'k', 'l', 'm', 'n', 'o', 'p', 'q', 'r', 's', 't',
+        'u', 'v', 'w', 'x', 'y', 'z', '2', '3', '4', '5', '6', '7',
     ];
     let mut out = String::from("b");
     let (mut bits, mut count) = (0_u32, 0_u32);

@@ -12,10 +12,10 @@ use kwaainet_types::{
 
 use crate::activity::Activity;
 use crate::cancel::Cancel;
+use crate::candle_engine::CandleEngine;
 use crate::consent::{self, ConsentKeeper, Restored};
 use crate::engine::{InferenceEngine, RunnableModel};
 use crate::events::{EventBus, Events};
-use crate::candle_engine::CandleEngine;
 use crate::model_store::ModelStore;
 use crate::models::Trusted;
 use crate::resources::{ResourceManager, SharedResources};

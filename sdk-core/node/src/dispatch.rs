@@ -39,11 +39,17 @@ impl KwaaiNetCore {
         match command {
             Command::Configure { config } => self.configure(origin, config).map(|()| Reply::Done),
             Command::Grant { record } => {
-                ours_only(origin, "only the consent panel can record what the visitor decided")?;
+                ours_only(
+                    origin,
+                    "only the consent panel can record what the visitor decided",
+                )?;
                 self.grant(record).await.map(|()| Reply::Done)
             }
             Command::Withdraw => {
-                ours_only(origin, "only the consent panel can withdraw consent: open it with consent.ask()")?;
+                ours_only(
+                    origin,
+                    "only the consent panel can withdraw consent: open it with consent.ask()",
+                )?;
                 self.withdraw().await.map(|()| Reply::Done)
             }
             Command::Consent => Ok(Reply::Consent {
@@ -57,7 +63,9 @@ impl KwaaiNetCore {
             }),
             Command::LoadModel { model } => {
                 let permit = self.permit()?;
-                let handle = self.load_model_with(&permit, model.as_deref(), out, cancel).await?;
+                let handle = self
+                    .load_model_with(&permit, model.as_deref(), out, cancel)
+                    .await?;
                 Ok(Reply::Loaded {
                     model: handle.id,
                     source: handle.source,
@@ -77,7 +85,8 @@ impl KwaaiNetCore {
                 Ok(Reply::Chat { done: response.done })
             }
             _ => Err(NodeError::Unsupported(
-                "this node does not know that command: reload the page to get the same version on both sides".to_owned(),
+                "this node does not know that command: reload the page to get the same version on both sides"
+                    .to_owned(),
             )),
         }
     }

@@ -104,7 +104,9 @@ pub enum NodeError {
         reason: String,
     },
     /// Every source gave wrong bytes.
-    #[error("every source of {what} gives wrong bytes ({reason}); they were thrown away. Tell the site's owner")]
+    #[error(
+        "every source of {what} gives wrong bytes ({reason}); they were thrown away. Tell the site's owner"
+    )]
     Integrity {
         /// The model.
         what: String,

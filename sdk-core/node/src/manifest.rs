@@ -69,7 +69,11 @@ pub async fn of_header(id: &str, file: &dyn ReadAt) -> Result<ModelEntry, NodeEr
     }
     let gguf = Gguf::read(file).await.map_err(EngineError::from)?;
     let info = kwaainet_engine::check_runnable(&gguf)?;
-    let licence = gguf.metadata.str("general.license").ok().map(|text| text.chars().take(100).collect());
+    let licence = gguf
+        .metadata
+        .str("general.license")
+        .ok()
+        .map(|text| text.chars().take(100).collect());
     let bytes = file.size();
     Ok(ModelEntry {
         id: id.to_owned(),

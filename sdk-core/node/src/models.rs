@@ -7,8 +7,8 @@ use futures::StreamExt as _;
 use futures::future::{Either, select};
 use kwaainet_platform::{HttpRequest, ReadAt, StoreError};
 use kwaainet_types::{
-    Catalogue, Chunk, ErrorCode, Event, KeepModel, ModelEntry, ModelSource, ModelStatus, Permit, Progress, RunAi,
-    SignedCatalogue, Stage,
+    Catalogue, Chunk, ErrorCode, Event, KeepModel, ModelEntry, ModelSource, ModelStatus, Permit, Progress,
+    RunAi, SignedCatalogue, Stage,
 };
 
 use crate::cancel::{Cancel, Stop};
@@ -108,7 +108,10 @@ impl KwaaiNetCore {
             Ok(()) | Err(StoreError::Denied(_)) => {}
             Err(error) => return Err(error.into()),
         }
-        let local: Vec<ModelEntry> = lock(&self.local_models).values().map(|l| l.entry.clone()).collect();
+        let local: Vec<ModelEntry> = lock(&self.local_models)
+            .values()
+            .map(|l| l.entry.clone())
+            .collect();
         Ok(local
             .iter()
             .chain(&trusted.catalogue.models)
@@ -137,7 +140,12 @@ impl KwaaiNetCore {
     ///
     /// # Errors
     /// [`NodeError`].
-    pub async fn verify_model(&self, permit: &Permit<RunAi>, id: &str, cancel: &Cancel) -> Result<Vec<usize>, NodeError> {
+    pub async fn verify_model(
+        &self,
+        permit: &Permit<RunAi>,
+        id: &str,
+        cancel: &Cancel,
+    ) -> Result<Vec<usize>, NodeError> {
         let _: &Permit<RunAi> = permit;
         let stop = Stop::new(cancel, &self.consent);
         let (entry, _) = self.entry(id, &stop).await?;
@@ -287,7 +295,12 @@ impl KwaaiNetCore {
             url: url.to_owned(),
             range: None,
         };
-        let mut response = self.platform.http.get(request).await.map_err(|error| error.to_string())?;
+        let mut response = self
+            .platform
+            .http
+            .get(request)
+            .await
+            .map_err(|error| error.to_string())?;
         if response.status != 200 {
             return Err(format!("{url} answers with status {}", response.status));
         }
@@ -381,13 +394,27 @@ impl KwaaiNetCore {
             let id = id.to_owned();
             if let Some(model) = self.loaded(&id) {
                 let source = ModelSource::Memory;
-                return Ok(Ready { id, model, source, turn });
+                return Ok(Ready {
+                    id,
+                    model,
+                    source,
+                    turn,
+                });
             }
             // It was unloaded while we waited.
-            let Some((file, source, entry)) = file else { continue };
+            let Some((file, source, entry)) = file else {
+                continue;
+            };
             tries += 1;
             match self.load(permit, &entry, &*file, stop, out).await {
-                Ok(model) => return Ok(Ready { id, model, source, turn }),
+                Ok(model) => {
+                    return Ok(Ready {
+                        id,
+                        model,
+                        source,
+                        turn,
+                    });
+                }
                 // Bytes that were right when they were written may have rotted since.
                 Err(NodeError::Engine(error)) if error.code() == ErrorCode::ModelInvalid && tries == 1 => {
                     drop((turn, file));

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use kwaainet_platform::StoreError;
 use kwaainet_types::{ConsentGrant, ConsentRecord, Event, NodeConfig, Origin, Purpose, ResourceLimits};
 
+use crate::NodeError;
 use crate::consent::{self, CONSENT_BLOB};
 use crate::core::{KwaaiNetCore, lock};
 use crate::resources::lower;
-use crate::NodeError;
 
 impl KwaaiNetCore {
     /// Sets the configuration. A site cannot raise caps above what the visitor agreed to.
@@ -106,7 +106,10 @@ impl KwaaiNetCore {
                 break;
             }
             // One that is answering keeps its memory until it has finished.
-            let Some(idle) = loaded.iter().position(|loaded| Arc::strong_count(&loaded.model) == 1) else {
+            let Some(idle) = loaded
+                .iter()
+                .position(|loaded| Arc::strong_count(&loaded.model) == 1)
+            else {
                 break;
             };
             loaded.remove(idle);

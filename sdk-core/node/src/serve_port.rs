@@ -8,7 +8,8 @@ use futures::stream::FuturesUnordered;
 use futures::{Stream, StreamExt as _};
 use kwaainet_platform::{BoxFuture, MaybeSend, MaybeSync, boxed};
 use kwaainet_types::{
-    Chunk, Command, Envelope, ErrorBody, ErrorCode, Event, MOST_IN_FLIGHT, Message, Origin, PROTOCOL_VERSION, Welcome,
+    Chunk, Command, Envelope, ErrorBody, ErrorCode, Event, MOST_IN_FLIGHT, Message, Origin, PROTOCOL_VERSION,
+    Welcome,
 };
 
 use crate::cancel::Cancel;
@@ -121,7 +122,9 @@ fn admit(id: u32, in_flight: &BTreeMap<u32, Cancel>) -> Result<Cancel, ErrorBody
     if in_flight.len() >= MOST_IN_FLIGHT {
         return Err(ErrorBody::new(
             ErrorCode::Busy,
-            format!("{MOST_IN_FLIGHT} commands are in flight already: send it again when one has been answered"),
+            format!(
+                "{MOST_IN_FLIGHT} commands are in flight already: send it again when one has been answered"
+            ),
         ));
     }
     Ok(Cancel::new())

@@ -14,11 +14,15 @@ use kwaainet_types::{Catalogue, ChatMessage, Chunk, Content, FinishReason, Model
 const URL: &str = "https://models.example/smollm2.gguf";
 
 fn weights() -> Option<Vec<u8>> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../.cache/models/smollm2-135m-instruct-q4_1.gguf");
+    let path =
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../.cache/models/smollm2-135m-instruct-q4_1.gguf");
     #[expect(clippy::disallowed_methods, reason = "a native test reads its own fixture")]
     let bytes = std::fs::read(&path);
     if bytes.is_err() {
-        eprintln!("SKIPPED: {} is not there; fetch the test models first", path.display());
+        eprintln!(
+            "SKIPPED: {} is not there; fetch the test models first",
+            path.display()
+        );
     }
     bytes.ok()
 }
@@ -32,7 +36,10 @@ fn a_question_is_answered_from_the_signed_catalogue_to_the_receipt() {
         ..ManifestOptions::default()
     };
     let entry = block_on(manifest::of_file(&file, options, &|_, _| {})).unwrap();
-    assert_eq!((entry.architecture.as_str(), entry.quantisation.as_str()), ("llama", "Q4_1"));
+    assert_eq!(
+        (entry.architecture.as_str(), entry.quantisation.as_str()),
+        ("llama", "Q4_1")
+    );
     let catalogue = Catalogue {
         version: 1,
         edition: 1,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use kwaainet_platform::{
-    Blob, BlobInfo, BlobStore, BoxFuture, ByteStream, Clock, HttpClient, HttpError, HttpRequest, HttpResponse, ReadAt,
-    StoreError, StoreRoom, boxed,
+    Blob, BlobInfo, BlobStore, BoxFuture, ByteStream, Clock, HttpClient, HttpError, HttpRequest,
+    HttpResponse, ReadAt, StoreError, StoreRoom, boxed,
 };
 
 /// A store that refuses everything, as in a private window.

@@ -21,7 +21,11 @@ pub async fn blob_store_suite(make: impl AsyncFn() -> Arc<dyn BlobStore>) {
     large(&*store).await;
     rewriting(&*store).await;
     empty(&*store).await;
-    assert_eq!(store.list().await.unwrap(), Vec::new(), "an emptied store has no blobs");
+    assert_eq!(
+        store.list().await.unwrap(),
+        Vec::new(),
+        "an emptied store has no blobs"
+    );
 }
 
 async fn empty(store: &dyn BlobStore) {
@@ -42,11 +46,28 @@ async fn read(blob: &dyn Blob) -> Vec<u8> {
 
 async fn names(store: &dyn BlobStore) {
     let long = "x".repeat(121);
-    for bad in ["", ".hidden", "../up", "a/b", "a\\b", "UPPER", "ünï", "a b", "a\0", long.as_str()] {
+    for bad in [
+        "",
+        ".hidden",
+        "../up",
+        "a/b",
+        "a\\b",
+        "UPPER",
+        "ünï",
+        "a b",
+        "a\0",
+        long.as_str(),
+    ] {
         let opened = store.open(bad, true).await;
-        assert!(matches!(opened, Err(StoreError::Invalid(_))), "the name {bad:?} must be refused");
+        assert!(
+            matches!(opened, Err(StoreError::Invalid(_))),
+            "the name {bad:?} must be refused"
+        );
         let deleted = store.delete(bad).await;
-        assert!(matches!(deleted, Err(StoreError::Invalid(_))), "the name {bad:?} must be refused");
+        assert!(
+            matches!(deleted, Err(StoreError::Invalid(_))),
+            "the name {bad:?} must be refused"
+        );
     }
     let longest = "y".repeat(120);
     for good in ["a", "smollm2-135m-instruct-q4_1.gguf", "0.9_x-", longest.as_str()] {
@@ -57,12 +78,18 @@ async fn names(store: &dyn BlobStore) {
 
 async fn missing(store: &dyn BlobStore) {
     let opened = store.open("nothing", false).await;
-    assert!(matches!(opened, Err(StoreError::NotFound(_))), "what is not there is not found");
+    assert!(
+        matches!(opened, Err(StoreError::NotFound(_))),
+        "what is not there is not found"
+    );
     assert!(
         store.list().await.unwrap().is_empty(),
         "looking for a blob must not create it"
     );
-    store.delete("nothing").await.expect("deleting what is not there is fine");
+    store
+        .delete("nothing")
+        .await
+        .expect("deleting what is not there is fine");
 }
 
 async fn round_trip(store: &dyn BlobStore) {
@@ -75,11 +102,18 @@ async fn round_trip(store: &dyn BlobStore) {
     assert_eq!(read(&*blob).await, b"Jello world");
     drop(blob);
     let again = store.open("round", false).await.unwrap();
-    assert_eq!(read(&*again).await, b"Jello world", "what was flushed is there when it is opened again");
+    assert_eq!(
+        read(&*again).await,
+        b"Jello world",
+        "what was flushed is there when it is opened again"
+    );
     let mut middle = [0; 3];
     again.read_at(6, &mut middle).await.unwrap();
     assert_eq!(&middle, b"wor");
-    again.read_at(11, &mut []).await.expect("reading nothing at the end is fine");
+    again
+        .read_at(11, &mut [])
+        .await
+        .expect("reading nothing at the end is fine");
 }
 
 async fn gaps_and_sizes(store: &dyn BlobStore) {
@@ -89,7 +123,11 @@ async fn gaps_and_sizes(store: &dyn BlobStore) {
     blob.set_size(2).await.unwrap();
     assert_eq!(blob.size(), 2, "a blob can be cut");
     blob.set_size(4).await.unwrap();
-    assert_eq!(read(&*blob).await, b"\0\0\0\0", "what was cut off does not come back");
+    assert_eq!(
+        read(&*blob).await,
+        b"\0\0\0\0",
+        "what was cut off does not come back"
+    );
 }
 
 async fn bounds(store: &dyn BlobStore) {
@@ -114,7 +152,11 @@ async fn two_handles(store: &dyn BlobStore) {
     second.flush().await.unwrap();
     drop(second);
     first.flush().await.unwrap();
-    assert_eq!(read(&*first).await, b"onetwo", "two handles of one store see the same bytes");
+    assert_eq!(
+        read(&*first).await,
+        b"onetwo",
+        "two handles of one store see the same bytes"
+    );
 }
 
 async fn listing(store: &dyn BlobStore) {
@@ -126,7 +168,11 @@ async fn listing(store: &dyn BlobStore) {
     }
     let list = store.list().await.unwrap();
     let listed: Vec<(&str, u64)> = list.iter().map(|blob| (blob.name.as_str(), blob.size)).collect();
-    assert_eq!(listed, [("a", 1), ("b", 2), ("c.journal", 3)], "blobs are listed by name, with sizes");
+    assert_eq!(
+        listed,
+        [("a", 1), ("b", 2), ("c.journal", 3)],
+        "blobs are listed by name, with sizes"
+    );
     store.delete("b").await.unwrap();
     assert_eq!(store.list().await.unwrap().len(), 2);
     let fresh = open(store, "b").await;
@@ -138,10 +184,13 @@ async fn listing(store: &dyn BlobStore) {
 async fn large(store: &dyn BlobStore) {
     const MIB: usize = 1 << 20;
     let blob = open(store, "large").await;
-    let piece = |number: usize| -> Vec<u8> { (0..MIB).map(|i| (i * 31 + number * 7 + (i >> 9)) as u8).collect() };
+    let piece =
+        |number: usize| -> Vec<u8> { (0..MIB).map(|i| (i * 31 + number * 7 + (i >> 9)) as u8).collect() };
     // Out of order, as a download with a bad chunk is.
     for number in [0, 2, 3, 1] {
-        blob.write_at((number * MIB) as u64, &piece(number)).await.unwrap();
+        blob.write_at((number * MIB) as u64, &piece(number))
+            .await
+            .unwrap();
         blob.flush().await.unwrap();
     }
     drop(blob);
@@ -154,7 +203,11 @@ async fn large(store: &dyn BlobStore) {
     }
     let mut across = [0; 2];
     blob.read_at(MIB as u64 - 1, &mut across).await.unwrap();
-    assert_eq!(across, [piece(0)[MIB - 1], piece(1)[0]], "a read may cross what was written in pieces");
+    assert_eq!(
+        across,
+        [piece(0)[MIB - 1], piece(1)[0]],
+        "a read may cross what was written in pieces"
+    );
 }
 
 async fn rewriting(store: &dyn BlobStore) {
@@ -165,6 +218,10 @@ async fn rewriting(store: &dyn BlobStore) {
         blob.flush().await.unwrap();
         drop(blob);
         let blob = store.open("record.json", false).await.unwrap();
-        assert_eq!(read(&*blob).await, text.as_bytes(), "a record can be replaced by a shorter one");
+        assert_eq!(
+            read(&*blob).await,
+            text.as_bytes(),
+            "a record can be replaced by a shorter one"
+        );
     }
 }

@@ -7,7 +7,9 @@ use kwaainet_testkit::{Yielding, blob_store_suite, block_on};
 
 #[test]
 fn the_store_in_memory_conforms() {
-    block_on(blob_store_suite(async || Arc::new(MemoryBlobStore::default()) as Arc<dyn BlobStore>));
+    block_on(blob_store_suite(async || {
+        Arc::new(MemoryBlobStore::default()) as Arc<dyn BlobStore>
+    }));
 }
 
 #[test]

@@ -110,9 +110,15 @@ impl Fetch<'_> {
             // A server that knows no ranges sends all of it.
             (200, Some((from, _))) => from,
             (status @ (408 | 425 | 429 | 500..=599), _) => {
-                return Ok(Outcome::Failed(format!("the server answers with status {status}")));
+                return Ok(Outcome::Failed(format!(
+                    "the server answers with status {status}"
+                )));
             }
-            (status, _) => return Ok(Outcome::GiveUp(format!("the server answers with status {status}"))),
+            (status, _) => {
+                return Ok(Outcome::GiveUp(format!(
+                    "the server answers with status {status}"
+                )));
+            }
         };
         self.receive(sources, at, response, skip, chunks).await
     }

@@ -123,7 +123,12 @@ impl Journal {
     }
 
     /// Writes the byte that holds one chunk's bit: what a kill could tear apart is one byte.
-    pub(crate) async fn write_bit(&self, store: &dyn BlobStore, id: &str, chunk: usize) -> Result<(), StoreError> {
+    pub(crate) async fn write_bit(
+        &self,
+        store: &dyn BlobStore,
+        id: &str,
+        chunk: usize,
+    ) -> Result<(), StoreError> {
         let Some(byte) = self.bits.get(chunk / 8) else {
             return Ok(());
         };

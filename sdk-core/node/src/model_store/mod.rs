@@ -120,7 +120,11 @@ impl ModelStore {
     }
 
     fn blobs(&self, shelf: &Shelf<'_>) -> &dyn BlobStore {
-        if shelf.kept { &*self.platform.store } else { &self.memory }
+        if shelf.kept {
+            &*self.platform.store
+        } else {
+            &self.memory
+        }
     }
 
     fn journals(&self, shelf: &Shelf<'_>) -> MutexGuard<'_, Journals> {
@@ -205,7 +209,13 @@ impl ModelStore {
                 order,
                 blob: &*blob,
                 stop,
-                meter: Meter::new(&entry.id, entry.bytes.saturating_sub(missing), entry.bytes, clock, to),
+                meter: Meter::new(
+                    &entry.id,
+                    entry.bytes.saturating_sub(missing),
+                    entry.bytes,
+                    clock,
+                    to,
+                ),
                 header_needs: Some(0),
             };
             if let Err(error) = fetch.run(permit).await {
@@ -262,7 +272,10 @@ impl ModelStore {
                 blob.set_size(entry.bytes).await?;
             }
         }
-        journal.write(self.blobs(shelf), &entry.id).await.map_err(|error| self.no_room(error, entry))?;
+        journal
+            .write(self.blobs(shelf), &entry.id)
+            .await
+            .map_err(|error| self.no_room(error, entry))?;
         self.journals(shelf).insert(entry.id.clone(), journal);
         Ok(())
     }
@@ -335,7 +348,10 @@ impl ModelStore {
     }
 
     fn missing_bytes(&self, shelf: &Shelf<'_>, entry: &ModelEntry) -> u64 {
-        let verified = self.journals(shelf).get(&entry.id).map_or(0, |j| j.verified_bytes(entry));
+        let verified = self
+            .journals(shelf)
+            .get(&entry.id)
+            .map_or(0, |j| j.verified_bytes(entry));
         entry.bytes.saturating_sub(verified)
     }
 
@@ -345,7 +361,9 @@ impl ModelStore {
         let Some(journal) = journals.get(&entry.id) else {
             return 0;
         };
-        let chunks = (0..entry.chunk_hashes.len()).take_while(|chunk| journal.has(*chunk)).count();
+        let chunks = (0..entry.chunk_hashes.len())
+            .take_while(|chunk| journal.has(*chunk))
+            .count();
         (chunks as u64).saturating_mul(CHUNK_BYTES).min(entry.bytes)
     }
 

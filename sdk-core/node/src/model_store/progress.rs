@@ -33,7 +33,13 @@ pub(crate) struct Meter<'a> {
 }
 
 impl<'a> Meter<'a> {
-    pub(crate) fn new(model: &'a str, done: u64, total: u64, clock: &'a dyn Clock, to: &'a dyn OnProgress) -> Self {
+    pub(crate) fn new(
+        model: &'a str,
+        done: u64,
+        total: u64,
+        clock: &'a dyn Clock,
+        to: &'a dyn OnProgress,
+    ) -> Self {
         Self {
             model,
             total,

@@ -98,7 +98,12 @@ impl Sources {
     }
 
     /// What to ask for, and for which of the missing chunks; they follow each other without a gap.
-    pub(crate) fn request(&self, at: usize, missing: &[usize], entry: &ModelEntry) -> Option<(HttpRequest, Vec<usize>)> {
+    pub(crate) fn request(
+        &self,
+        at: usize,
+        missing: &[usize],
+        entry: &ModelEntry,
+    ) -> Option<(HttpRequest, Vec<usize>)> {
         let source = self.sources.get(at)?;
         let first = *missing.first()?;
         match &source.kind {
@@ -269,17 +274,38 @@ mod tests {
     #[test]
     fn relative_sources_are_found_beside_the_catalogue() {
         let base = Some("http://cdn.localhost:8081/v1/models.json?x=1");
-        assert_eq!(absolute("models/a.gguf", base).unwrap(), "http://cdn.localhost:8081/v1/models/a.gguf");
-        assert_eq!(absolute("/a.gguf", base).unwrap(), "http://cdn.localhost:8081/a.gguf");
-        assert_eq!(absolute("./a.gguf", Some("https://c.example/models.json")).unwrap(), "https://c.example/a.gguf");
-        assert_eq!(absolute("https://x.example/a", None).unwrap(), "https://x.example/a");
-        assert_eq!(absolute("a.gguf", Some("file:///d/models.json")).unwrap(), "file:///d/a.gguf");
+        assert_eq!(
+            absolute("models/a.gguf", base).unwrap(),
+            "http://cdn.localhost:8081/v1/models/a.gguf"
+        );
+        assert_eq!(
+            absolute("/a.gguf", base).unwrap(),
+            "http://cdn.localhost:8081/a.gguf"
+        );
+        assert_eq!(
+            absolute("./a.gguf", Some("https://c.example/models.json")).unwrap(),
+            "https://c.example/a.gguf"
+        );
+        assert_eq!(
+            absolute("https://x.example/a", None).unwrap(),
+            "https://x.example/a"
+        );
+        assert_eq!(
+            absolute("a.gguf", Some("file:///d/models.json")).unwrap(),
+            "file:///d/a.gguf"
+        );
     }
 
     #[test]
     fn other_places_are_refused() {
         let base = Some("https://cdn.example/models.json");
-        for bad in ["../up.gguf", "//evil.example/x", "http://example.org/x", "file:///etc/passwd", "ftp://x/y"] {
+        for bad in [
+            "../up.gguf",
+            "//evil.example/x",
+            "http://example.org/x",
+            "file:///etc/passwd",
+            "ftp://x/y",
+        ] {
             assert!(absolute(bad, base).is_err(), "{bad}");
         }
         assert!(absolute("models/a.gguf", None).is_err());

@@ -2,7 +2,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use kwaainet_platform::{BoxFuture, Clock, ManualClock, Parallel, Platform, Random as _, SeededRandom, boxed};
+use kwaainet_platform::{
+    BoxFuture, Clock, ManualClock, Parallel, Platform, Random as _, SeededRandom, boxed,
+};
 use kwaainet_types::{ConsentGrant, ResourceLimits};
 
 use super::*;
@@ -119,7 +121,15 @@ impl Bench {
 #[test]
 fn the_processor_cap_holds_over_thirty_seconds() {
     for knows_cpu in [false, true] {
-        for (cpu, processors, width) in [(1, 1, 1), (10, 2, 2), (20, 1, 1), (20, 8, 4), (33, 4, 4), (50, 2, 2), (90, 2, 2)] {
+        for (cpu, processors, width) in [
+            (1, 1, 1),
+            (10, 2, 2),
+            (20, 1, 1),
+            (20, 8, 4),
+            (33, 4, 4),
+            (50, 2, 2),
+            (90, 2, 2),
+        ] {
             let used = Bench::new(cpu, processors, width, knows_cpu).work(30.0);
             assert!(
                 (used - f64::from(cpu)).abs() < 2.0,
@@ -154,7 +164,10 @@ fn idle_time_is_not_saved_up_for_a_burst() {
             at_once += 5.0;
         }
         // 100 ms of the allowed fifth, and what is earned meanwhile.
-        assert!(at_once <= 35.0, "{at_once} ms without a pause after {idle_hours} h");
+        assert!(
+            at_once <= 35.0,
+            "{at_once} ms without a pause after {idle_hours} h"
+        );
         assert!(bench.now() - start < 200.0);
     }
 }
@@ -171,7 +184,11 @@ fn a_jump_of_the_wall_clock_changes_nothing() {
         bench.resources.end(&busy);
     }
     let state = super::lock(&bench.resources.state);
-    assert!(state.balance_ms > -100.0 && state.balance_ms < 25.0, "{}", state.balance_ms);
+    assert!(
+        state.balance_ms > -100.0 && state.balance_ms < 25.0,
+        "{}",
+        state.balance_ms
+    );
 }
 
 #[test]
@@ -189,7 +206,11 @@ fn a_suspended_machine_neither_earns_nor_owes_hours() {
     bench.resources.end(&busy);
     let before = bench.now();
     bench.step(5.0);
-    assert!(bench.now() - before < 60_000.0, "owes {} ms", bench.now() - before);
+    assert!(
+        bench.now() - before < 60_000.0,
+        "owes {} ms",
+        bench.now() - before
+    );
     let used = bench.work(30.0);
     assert!((used - 20.0).abs() < 2.0, "after a frozen step: {used}");
 }

@@ -75,23 +75,41 @@ fn entries_that_contradict_themselves_are_refused_by_name() {
         (|b| b.catalogue.models[0].bytes = u64::MAX, "bytes are not"),
         (|b| b.catalogue.models[0].bytes += 1 << 20, "chunks"),
         (|b| b.catalogue.models[0].context_length = 0, "context"),
-        (|b| b.catalogue.models[0].chunk_hashes[0] = "xyz".into(), "hexadecimal"),
+        (
+            |b| b.catalogue.models[0].chunk_hashes[0] = "xyz".into(),
+            "hexadecimal",
+        ),
         (|b| b.catalogue.models[0].chunk_hashes[0] = "00".repeat(32), "cid"),
         (|b| b.catalogue.models[0].cid = "bafy".into(), "cid"),
         (|b| b.catalogue.models[0].sources.clear(), "no source"),
-        (|b| b.catalogue.models[0].sources = vec!["x".into(); 17], "sources"),
-        (|b| { let twin = b.catalogue.models[0].clone(); b.catalogue.models.push(twin); }, "twice"),
+        (
+            |b| b.catalogue.models[0].sources = vec!["x".into(); 17],
+            "sources",
+        ),
+        (
+            |b| {
+                let twin = b.catalogue.models[0].clone();
+                b.catalogue.models.push(twin);
+            },
+            "twice",
+        ),
     ];
     for (change, word) in changes {
         let mut bad = builder();
         change(&mut bad);
         let error = check(&bad.catalogue).unwrap_err().to_string();
         assert!(error.contains(word), "{word}: {error}");
-        assert!(sign(&bad.catalogue, &CATALOGUE_SECRET).is_err(), "nobody should sign that");
+        assert!(
+            sign(&bad.catalogue, &CATALOGUE_SECRET).is_err(),
+            "nobody should sign that"
+        );
     }
     let mut crowd = builder();
     crowd.catalogue.models = vec![crowd.catalogue.models[0].clone(); 1001];
-    assert!(matches!(check(&crowd.catalogue), Err(CatalogueError::Malformed(_))));
+    assert!(matches!(
+        check(&crowd.catalogue),
+        Err(CatalogueError::Malformed(_))
+    ));
 }
 
 #[test]
@@ -100,15 +118,23 @@ fn a_catalogue_without_a_key_to_check_it_is_not_trusted() {
         catalogue_key: None,
         ..builder().deployment()
     });
-    assert_eq!(models(&home.agreed(ALL)).unwrap_err().code, ErrorCode::CatalogueInvalid);
-    assert_eq!(models(&Home::new(Deployment::default()).node()), Ok(0), "no catalogue, no models");
+    assert_eq!(
+        models(&home.agreed(ALL)).unwrap_err().code,
+        ErrorCode::CatalogueInvalid
+    );
+    assert_eq!(
+        models(&Home::new(Deployment::default()).node()),
+        Ok(0),
+        "no catalogue, no models"
+    );
 }
 
 #[test]
 fn it_is_fetched_after_consent_only_and_its_relative_sources_lie_beside_it() {
     let home = online();
     home.http.serve(URL, json(&builder().sign()));
-    home.http.serve("https://cdn.example/kwaai/models/m.gguf", model_file(1, 1));
+    home.http
+        .serve("https://cdn.example/kwaai/models/m.gguf", model_file(1, 1));
     assert_eq!(models(&home.node()).unwrap_err().code, ErrorCode::ConsentRequired);
     assert!(home.http.requests().is_empty());
     let node = home.agreed(ALL);
@@ -127,10 +153,18 @@ fn an_older_edition_is_refused_and_the_kept_one_serves_without_network() {
     home.http.serve(URL, json(&builder().sign()));
     let error = models(&home.node()).unwrap_err();
     assert_eq!(error.code, ErrorCode::CatalogueInvalid);
-    assert!(error.message.contains("edition 1") && error.message.contains("edition 7"), "{}", error.message);
+    assert!(
+        error.message.contains("edition 1") && error.message.contains("edition 7"),
+        "{}",
+        error.message
+    );
 
     home.http.cut_next(3);
-    assert_eq!(models(&home.node()), Ok(1), "the edition seen before serves while the network is down");
+    assert_eq!(
+        models(&home.node()),
+        Ok(1),
+        "the edition seen before serves while the network is down"
+    );
 }
 
 #[test]
@@ -138,10 +172,14 @@ fn nonsense_at_its_url_is_named() {
     let home = online();
     let node = home.agreed(ALL);
     let error = models(&node).unwrap_err();
-    assert_eq!((error.code, error.retryable), (ErrorCode::NetworkUnreachable, true));
+    assert_eq!(
+        (error.code, error.retryable),
+        (ErrorCode::NetworkUnreachable, true)
+    );
     home.http.serve(URL, b"<html>".to_vec());
     assert_eq!(models(&node).unwrap_err().code, ErrorCode::CatalogueInvalid);
-    home.http.serve(URL, json(&sign(&builder().catalogue, &[9; 32]).unwrap()));
+    home.http
+        .serve(URL, json(&sign(&builder().catalogue, &[9; 32]).unwrap()));
     assert_eq!(models(&node).unwrap_err().code, ErrorCode::CatalogueInvalid);
     // Put right, it is asked for again.
     home.http.serve(URL, json(&builder().sign()));

@@ -7,8 +7,8 @@ use futures::future::{join, join_all};
 use kwaainet_node::{Cancel, InferenceRequest, KwaaiNetCore};
 use kwaainet_testkit::{CatalogueBuilder, ask, block_on};
 use kwaainet_types::{
-    ChatDone, ChatRequest, Chunk, Command, ErrorBody, ErrorCode, FinishReason, NodeConfig, Origin, PrivacyMode, Reply,
-    RunAi, Service,
+    ChatDone, ChatRequest, Chunk, Command, ErrorBody, ErrorCode, FinishReason, NodeConfig, Origin,
+    PrivacyMode, Reply, RunAi, Service,
 };
 
 use crate::home::{ALL, Collected, Home, model_file, tell};
@@ -52,7 +52,10 @@ fn an_answer_is_streamed_and_its_receipt_says_what_it_took() {
     assert_eq!(out.text().len(), 10);
     assert_eq!(out.tokens().len(), 10);
     let receipt = &done.receipt;
-    assert_eq!((receipt.model.as_str(), receipt.privacy), ("m", PrivacyMode::Device));
+    assert_eq!(
+        (receipt.model.as_str(), receipt.privacy),
+        ("m", PrivacyMode::Device)
+    );
     assert_eq!((receipt.prompt_tokens, receipt.completion_tokens), (5, 10));
     assert_eq!((receipt.seed, receipt.bytes_sent), (42, 0));
     assert_eq!(receipt.backend, "fake, 1 thread");
@@ -60,7 +63,10 @@ fn an_answer_is_streamed_and_its_receipt_says_what_it_took() {
     assert!((receipt.prefill_ms - 60.0).abs() < 1.0, "{}", receipt.prefill_ms);
     assert!((receipt.decode_ms - 180.0).abs() < 1.0, "{}", receipt.decode_ms);
     let metrics = node.contribute_compute();
-    assert_eq!((metrics.answers, metrics.prompt_tokens, metrics.completion_tokens), (1, 5, 10));
+    assert_eq!(
+        (metrics.answers, metrics.prompt_tokens, metrics.completion_tokens),
+        (1, 5, 10)
+    );
     assert_eq!(metrics.tokens_for_others, 0);
     assert!(metrics.compute_ms >= 240.0);
 }
@@ -77,7 +83,11 @@ fn an_answer_resumed_after_any_token_is_the_uninterrupted_one() {
         let rest = Collected::default();
         let resume = whole.tokens()[..delivered].to_vec();
         let done = chat(&node, seeded("tell me a story", 12), resume, &rest).unwrap();
-        assert_eq!(rest.tokens(), whole.tokens()[delivered..], "after {delivered} tokens");
+        assert_eq!(
+            rest.tokens(),
+            whole.tokens()[delivered..],
+            "after {delivered} tokens"
+        );
         assert_eq!(rest.text(), whole.text()[delivered..]);
         assert_eq!(done.finish_reason, FinishReason::Length);
     }
@@ -119,12 +129,19 @@ fn a_prompt_longer_than_the_context_is_refused_with_both_numbers() {
     let words = |count: usize| "word ".repeat(count);
     let error = chat(&node, seeded(&words(100), 5), vec![], &Collected::default()).unwrap_err();
     assert_eq!(error.code, ErrorCode::ContextTooLong);
-    assert!(error.message.contains("100") && error.message.contains("64"), "{}", error.message);
+    assert!(
+        error.message.contains("100") && error.message.contains("64"),
+        "{}",
+        error.message
+    );
     let error = chat(&node, seeded(&words(64), 5), vec![], &Collected::default()).unwrap_err();
     assert_eq!(error.code, ErrorCode::ContextTooLong);
     // One token of room makes one token of answer.
     let done = chat(&node, seeded(&words(63), 5), vec![], &Collected::default()).unwrap();
-    assert_eq!((done.receipt.completion_tokens, done.finish_reason), (1, FinishReason::Length));
+    assert_eq!(
+        (done.receipt.completion_tokens, done.finish_reason),
+        (1, FinishReason::Length)
+    );
 }
 
 #[test]
@@ -137,7 +154,15 @@ fn cancelled_while_reading_it_is_an_error_and_while_writing_a_short_answer() {
     let request = seeded(&"word ".repeat(400), 50);
     let cancel = Cancel::new();
     let steps = home.engine.steps.load(Ordering::Relaxed);
-    let run = node.dispatch(Origin::Site, Command::Chat { request, resume: vec![] }, &|_: Chunk| {}, &cancel);
+    let run = node.dispatch(
+        Origin::Site,
+        Command::Chat {
+            request,
+            resume: vec![],
+        },
+        &|_: Chunk| {},
+        &cancel,
+    );
     let watched = Watch {
         steps: Arc::clone(&home.engine.steps),
         limit: steps + 5,
@@ -199,14 +224,20 @@ fn one_answer_at_a_time_in_the_order_of_asking() {
                 request: seeded(&format!("question {number}"), 4),
                 resume: vec![],
             };
-            let reply = node.dispatch(Origin::Site, command, &|_: Chunk| {}, &Cancel::new()).await;
+            let reply = node
+                .dispatch(Origin::Site, command, &|_: Chunk| {}, &Cancel::new())
+                .await;
             assert!(reply.is_ok(), "{reply:?}");
             finished.lock().unwrap().push(number);
         }
     });
     block_on(join_all(asked));
     assert!(finished.lock().unwrap().is_sorted(), "{finished:?}");
-    assert_eq!(home.engine.runs.1.load(Ordering::SeqCst), 1, "two answers ran at once");
+    assert_eq!(
+        home.engine.runs.1.load(Ordering::SeqCst),
+        1,
+        "two answers ran at once"
+    );
     assert_eq!(home.engine.loads.load(Ordering::SeqCst), 1);
 }
 
@@ -222,7 +253,8 @@ fn a_queue_that_is_full_says_busy_and_loses_nobody() {
                 request: seeded(&format!("question {number}"), 2),
                 resume: vec![],
             };
-            node.dispatch(Origin::Site, command, &|_: Chunk| {}, &Cancel::new()).await
+            node.dispatch(Origin::Site, command, &|_: Chunk| {}, &Cancel::new())
+                .await
         }
     });
     let replies = block_on(join_all(asked));
@@ -299,8 +331,14 @@ fn the_methods_of_the_specification_answer_too() {
     assert_eq!((answer.text.len(), answer.tokens.len()), (6, 6));
     request.chat.messages.clear();
     request.raw = Some("hello".to_owned());
-    assert_eq!(block_on(node.run_inference(&permit, request)).unwrap().text, answer.text);
-    assert!(home.blobs().iter().all(|name| !name.starts_with("consent")), "an operator's consent is not written down");
+    assert_eq!(
+        block_on(node.run_inference(&permit, request)).unwrap().text,
+        answer.text
+    );
+    assert!(
+        home.blobs().iter().all(|name| !name.starts_with("consent")),
+        "an operator's consent is not written down"
+    );
 }
 
 #[test]

@@ -59,9 +59,15 @@ fn a_refusal_is_kept_nowhere() {
     let home = home();
     let node = home.node();
     let record = consent_record(&[], NOW);
-    assert_eq!(tell(&node, Origin::Panel, Command::Grant { record }), Ok(Reply::Done));
+    assert_eq!(
+        tell(&node, Origin::Panel, Command::Grant { record }),
+        Ok(Reply::Done)
+    );
     assert!(home.blobs().is_empty());
-    assert_eq!(tell(&node, Origin::Site, question()).unwrap_err().code, ErrorCode::ConsentRequired);
+    assert_eq!(
+        tell(&node, Origin::Site, question()).unwrap_err().code,
+        ErrorCode::ConsentRequired
+    );
 }
 
 #[test]
@@ -122,19 +128,30 @@ fn withdrawing_stops_a_running_answer_and_deletes_everything() {
     };
     let withdraw = async {
         withdrawn.cancelled().await;
-        node.dispatch(Origin::Panel, Command::Withdraw, &|_: Chunk| {}, &never).await
+        node.dispatch(Origin::Panel, Command::Withdraw, &|_: Chunk| {}, &never)
+            .await
     };
-    let (answer, done) = block_on(join(node.dispatch(Origin::Site, question(), &outlet, &never), withdraw));
+    let (answer, done) = block_on(join(
+        node.dispatch(Origin::Site, question(), &outlet, &never),
+        withdraw,
+    ));
     let error = answer.unwrap_err();
     assert_eq!(error.code, ErrorCode::ConsentRequired);
     assert!(error.message.contains("withdrawn"), "{}", error.message);
     assert_eq!(done, Ok(Reply::Done));
-    assert!(out.tokens().len() < 10, "it went on for {} tokens", out.tokens().len());
+    assert!(
+        out.tokens().len() < 10,
+        "it went on for {} tokens",
+        out.tokens().len()
+    );
     assert!(home.blobs().is_empty(), "{:?}", home.blobs());
     assert_eq!(consent(&node), None);
     assert!(node.permit::<RunAi>().is_err());
     let heard: Vec<Event> = std::iter::from_fn(|| events.next().now_or_never().flatten()).collect();
-    assert!(heard.contains(&Event::ConsentChanged { purposes: vec![] }), "{heard:?}");
+    assert!(
+        heard.contains(&Event::ConsentChanged { purposes: vec![] }),
+        "{heard:?}"
+    );
     // Agreed again, everything begins anew.
     let record = consent_record(ALL, NOW);
     tell(&node, Origin::Panel, Command::Grant { record }).unwrap();
@@ -158,10 +175,14 @@ fn withdrawing_during_a_download_leaves_no_byte() {
     };
     let withdraw = async {
         begun.cancelled().await;
-        node.dispatch(Origin::Panel, Command::Withdraw, &|_: Chunk| {}, &never).await
+        node.dispatch(Origin::Panel, Command::Withdraw, &|_: Chunk| {}, &never)
+            .await
     };
     let command = Command::LoadModel { model: None };
-    let (loaded, done) = block_on(join(node.dispatch(Origin::Site, command, &outlet, &never), withdraw));
+    let (loaded, done) = block_on(join(
+        node.dispatch(Origin::Site, command, &outlet, &never),
+        withdraw,
+    ));
     assert_eq!(loaded.unwrap_err().code, ErrorCode::ConsentRequired);
     assert_eq!(done, Ok(Reply::Done));
     assert!(home.blobs().is_empty(), "{:?}", home.blobs());
@@ -218,7 +239,10 @@ fn taking_back_one_purpose_deletes_what_rested_on_it() {
     let record = consent_record(&[Purpose::RunAi], NOW);
     tell(&node, Origin::Panel, Command::Grant { record }).unwrap();
     assert_eq!(home.blobs(), ["consent-limits.json", "consent.json"]);
-    assert!(tell(&node, Origin::Site, question()).is_ok(), "running is still agreed to");
+    assert!(
+        tell(&node, Origin::Site, question()).is_ok(),
+        "running is still agreed to"
+    );
 }
 
 #[test]
@@ -235,19 +259,40 @@ fn a_site_can_lower_the_caps_agreed_to_but_not_raise_them() {
         node.capabilities().limits
     };
     // Before consent a site may ask for anything; what is in force then is what the visitor sees and agrees to.
-    assert_eq!(configure(&node, Origin::Site, limits(30, 500, 1000)), limits(30, 500, 1000));
+    assert_eq!(
+        configure(&node, Origin::Site, limits(30, 500, 1000)),
+        limits(30, 500, 1000)
+    );
     let record = consent_record(ALL, NOW);
     tell(&node, Origin::Panel, Command::Grant { record }).unwrap();
     let mut events = node.events();
-    assert_eq!(configure(&node, Origin::Site, limits(90, 400, 9000)), limits(30, 400, 1000));
+    assert_eq!(
+        configure(&node, Origin::Site, limits(90, 400, 9000)),
+        limits(30, 400, 1000)
+    );
     let warned = events.next().now_or_never().flatten();
-    assert!(matches!(&warned, Some(Event::Warning { message }) if message.contains("cpu:30")), "{warned:?}");
+    assert!(
+        matches!(&warned, Some(Event::Warning { message }) if message.contains("cpu:30")),
+        "{warned:?}"
+    );
     // The ceiling is what was agreed to, not what was last in force, and it outlives the node.
-    assert_eq!(configure(&node, Origin::Site, limits(30, 500, 1000)), limits(30, 500, 1000));
+    assert_eq!(
+        configure(&node, Origin::Site, limits(30, 500, 1000)),
+        limits(30, 500, 1000)
+    );
     let reborn = home.node();
-    assert_eq!(configure(&reborn, Origin::Site, limits(100, 9999, 9999)), limits(30, 500, 1000));
-    assert_eq!(configure(&reborn, Origin::Panel, limits(60, 600, 2000)), limits(60, 600, 2000));
-    assert_eq!(configure(&reborn, Origin::Site, limits(50, 9999, 9999)), limits(50, 600, 2000));
+    assert_eq!(
+        configure(&reborn, Origin::Site, limits(100, 9999, 9999)),
+        limits(30, 500, 1000)
+    );
+    assert_eq!(
+        configure(&reborn, Origin::Panel, limits(60, 600, 2000)),
+        limits(60, 600, 2000)
+    );
+    assert_eq!(
+        configure(&reborn, Origin::Site, limits(50, 9999, 9999)),
+        limits(50, 600, 2000)
+    );
 }
 
 #[test]
@@ -272,7 +317,10 @@ fn where_storage_is_denied_consent_holds_for_this_visit() {
     let node = home.node();
     let mut events = node.events();
     let record = consent_record(ALL, NOW);
-    assert_eq!(tell(&node, Origin::Panel, Command::Grant { record }), Ok(Reply::Done));
+    assert_eq!(
+        tell(&node, Origin::Panel, Command::Grant { record }),
+        Ok(Reply::Done)
+    );
     let warned = events.next().now_or_never().flatten();
     assert!(matches!(warned, Some(Event::Warning { .. })), "{warned:?}");
     assert!(node.permit::<RunAi>().is_ok());
@@ -285,7 +333,10 @@ fn the_visitor_deletes_a_model() {
     let node = home.agreed(ALL);
     load(&node, "m").unwrap();
     let model = "m".to_owned();
-    assert_eq!(tell(&node, Origin::Panel, Command::DeleteModel { model }), Ok(Reply::Done));
+    assert_eq!(
+        tell(&node, Origin::Panel, Command::DeleteModel { model }),
+        Ok(Reply::Done)
+    );
     assert_eq!(home.blobs(), ["consent-limits.json", "consent.json"]);
     let Ok(Reply::Models { models }) = tell(&node, Origin::Site, Command::Models) else {
         panic!("the models can be listed");

@@ -92,11 +92,19 @@ impl RunnableModel for FakeModel {
 
     /// A token per word.
     fn text(&self, text: &str) -> Result<Vec<u32>, EngineError> {
-        let token = |word: &str| word.bytes().fold(7_u32, |sum, b| sum.wrapping_mul(31) + u32::from(b));
+        let token = |word: &str| {
+            word.bytes()
+                .fold(7_u32, |sum, b| sum.wrapping_mul(31) + u32::from(b))
+        };
         Ok(text.split_whitespace().map(token).collect())
     }
 
-    fn start(&self, _: &Permit<RunAi>, prompt: &[u32], options: RunOptions) -> Result<Box<dyn Run>, EngineError> {
+    fn start(
+        &self,
+        _: &Permit<RunAi>,
+        prompt: &[u32],
+        options: RunOptions,
+    ) -> Result<Box<dyn Run>, EngineError> {
         let cache = self.engine.cache.lock().unwrap();
         let reused = cache.iter().zip(prompt).take_while(|(a, b)| a == b).count();
         let (now, most) = &*self.engine.runs;
@@ -140,7 +148,10 @@ impl Run for FakeRun {
                 text: String::new(),
             });
         }
-        let prompt: u32 = self.prompt.iter().fold(0, |sum, token| sum.wrapping_mul(17) + token);
+        let prompt: u32 = self
+            .prompt
+            .iter()
+            .fold(0, |sum, token| sum.wrapping_mul(17) + token);
         let id = prompt
             .wrapping_add(self.options.sampler.seed as u32)
             .wrapping_add(self.made.len() as u32 * 5)

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use kwaainet_node::{Cancel, Deployment, KwaaiNetCore, Outlet};
 use kwaainet_platform::{
-    BlobStore, BoxFuture, ByteStream, HttpClient, HttpError, HttpRequest, HttpResponse, ManualClock, MemoryBlobStore,
-    MemoryHttp, Platform, boxed,
+    BlobStore, BoxFuture, ByteStream, HttpClient, HttpError, HttpRequest, HttpResponse, ManualClock,
+    MemoryBlobStore, MemoryHttp, Platform, boxed,
 };
 use kwaainet_testkit::{Yielding, block_on, consent_record, host_report};
 use kwaainet_types::{Chunk, Command, ErrorBody, Origin, Purpose, Reply};
@@ -99,7 +99,10 @@ impl Home {
     pub(crate) fn agreed(&self, purposes: &[Purpose]) -> Arc<KwaaiNetCore> {
         let node = self.node();
         let record = consent_record(purposes, NOW);
-        assert_eq!(tell(&node, Origin::Panel, Command::Grant { record }), Ok(Reply::Done));
+        assert_eq!(
+            tell(&node, Origin::Panel, Command::Grant { record }),
+            Ok(Reply::Done)
+        );
         node
     }
 
@@ -219,7 +222,10 @@ pub(crate) fn gguf(architecture: &str, mib: usize, flavour: u8) -> Vec<u8> {
     text(&mut file, "general.architecture");
     file.extend(8_u32.to_le_bytes());
     text(&mut file, architecture);
-    text(&mut file, &format!("{architecture}.attention.layer_norm_rms_epsilon"));
+    text(
+        &mut file,
+        &format!("{architecture}.attention.layer_norm_rms_epsilon"),
+    );
     file.extend(6_u32.to_le_bytes());
     file.extend(1e-5_f32.to_le_bytes());
     for (key, number) in numbers {

@@ -1,4 +1,11 @@
 //! The node from outside, with a fake engine, a network and a disk in memory, and everything going wrong in turn.
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::string_slice,
+    clippy::unwrap_used,
+    reason = "tests fail by panicking, their helpers too"
+)]
 
 mod catalogue;
 mod chat;

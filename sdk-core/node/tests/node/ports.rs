@@ -7,7 +7,8 @@ use futures::future::join;
 use kwaainet_node::{KwaaiNetCore, serve_port};
 use kwaainet_testkit::{CatalogueBuilder, ask, block_on, consent_record};
 use kwaainet_types::{
-    Command, Envelope, ErrorCode, Event, MOST_IN_FLIGHT, Message, Origin, PROTOCOL_VERSION, Purpose, Reply, Welcome,
+    Command, Envelope, ErrorCode, Event, MOST_IN_FLIGHT, Message, Origin, PROTOCOL_VERSION, Purpose, Reply,
+    Welcome,
 };
 
 use crate::home::{ALL, Home, NOW, model_file};
@@ -52,10 +53,16 @@ fn serve(
     let sender = Mutex::new(Some(sender));
     let out = Mutex::new(Vec::new());
     let react = Mutex::new(&mut react);
-    block_on(serve_port(Arc::clone(node), origin, "e1".into(), receiver, |envelope: Envelope| {
-        react.lock().unwrap()(&envelope, &mut sender.lock().unwrap());
-        out.lock().unwrap().push(envelope);
-    }));
+    block_on(serve_port(
+        Arc::clone(node),
+        origin,
+        "e1".into(),
+        receiver,
+        |envelope: Envelope| {
+            react.lock().unwrap()(&envelope, &mut sender.lock().unwrap());
+            out.lock().unwrap().push(envelope);
+        },
+    ));
     out.into_inner().unwrap()
 }
 
@@ -92,7 +99,10 @@ fn greetings_pings_and_versions() {
     assert_eq!(code(2), (3, ErrorCode::VersionMismatch));
     assert_eq!(code(3), (4, ErrorCode::BadRequest));
     assert_eq!(code(4), (0, ErrorCode::BadRequest));
-    assert_eq!(out[5], envelope(5, Message::Reply(Reply::Consent { record: None })));
+    assert_eq!(
+        out[5],
+        envelope(5, Message::Reply(Reply::Consent { record: None }))
+    );
 }
 
 #[test]
@@ -114,10 +124,15 @@ fn of_a_thousand_commands_at_once_each_is_answered_exactly_once() {
         .filter(|envelope| matches!(envelope.message, Message::Reply(_) | Message::Error(_)))
         .map(|envelope| envelope.id)
         .collect();
-    let replies = out.iter().filter(|e| matches!(e.message, Message::Reply(_))).count();
+    let replies = out
+        .iter()
+        .filter(|e| matches!(e.message, Message::Reply(_)))
+        .count();
     let busy = out
         .iter()
-        .filter(|e| matches!(&e.message, Message::Error(body) if body.code == ErrorCode::Busy && body.retryable))
+        .filter(
+            |e| matches!(&e.message, Message::Error(body) if body.code == ErrorCode::Busy && body.retryable),
+        )
         .count();
     ids.sort_unstable();
     assert_eq!(ids, (1..=1000).collect::<Vec<u32>>());
@@ -128,17 +143,28 @@ fn of_a_thousand_commands_at_once_each_is_answered_exactly_once() {
 fn chunks_come_before_the_reply_and_carry_its_id() {
     let home = home();
     let node = home.agreed(ALL);
-    let out = serve(&node, Origin::Site, vec![envelope(7, question(1, 5))], |envelope, sender| {
-        if matches!(envelope.message, Message::Reply(_) | Message::Error(_)) {
-            sender.take();
-        }
-    });
-    let reply = out.iter().position(|e| matches!(e.message, Message::Reply(_))).unwrap();
+    let out = serve(
+        &node,
+        Origin::Site,
+        vec![envelope(7, question(1, 5))],
+        |envelope, sender| {
+            if matches!(envelope.message, Message::Reply(_) | Message::Error(_)) {
+                sender.take();
+            }
+        },
+    );
+    let reply = out
+        .iter()
+        .position(|e| matches!(e.message, Message::Reply(_)))
+        .unwrap();
     let chunks: Vec<usize> = (0..out.len())
         .filter(|at| matches!(out[*at].message, Message::Chunk(_)))
         .collect();
     assert!(chunks.len() >= 5 && chunks.iter().all(|at| *at < reply && out[*at].id == 7));
-    assert!(out.iter().any(|e| matches!(&e.message, Message::Event(Event::ModelChanged { status }) if status.loaded)));
+    assert!(
+        out.iter()
+            .any(|e| matches!(&e.message, Message::Event(Event::ModelChanged { status }) if status.loaded))
+    );
 }
 
 #[test]
@@ -186,7 +212,10 @@ fn an_id_in_flight_cannot_be_used_again() {
             sender.take();
         }
     });
-    assert!(out.iter().any(|e| matches!(&e.message, Message::Error(body) if body.code == ErrorCode::BadRequest)));
+    assert!(
+        out.iter()
+            .any(|e| matches!(&e.message, Message::Error(body) if body.code == ErrorCode::BadRequest))
+    );
 }
 
 #[test]
@@ -194,20 +223,33 @@ fn a_port_that_closes_stops_what_it_asked_for_and_frees_the_engine() {
     let home = home();
     let node = home.agreed(ALL);
     let mut deltas = 0;
-    serve(&node, Origin::Site, vec![envelope(1, question(1, 400))], |message, sender| {
-        if matches!(message.message, Message::Chunk(kwaainet_types::Chunk::Delta { .. })) {
-            deltas += 1;
-            if deltas == 3 {
+    serve(
+        &node,
+        Origin::Site,
+        vec![envelope(1, question(1, 400))],
+        |message, sender| {
+            if matches!(
+                message.message,
+                Message::Chunk(kwaainet_types::Chunk::Delta { .. })
+            ) {
+                deltas += 1;
+                if deltas == 3 {
+                    sender.take();
+                }
+            }
+        },
+    );
+    assert!(deltas < 10, "{deltas} pieces after the port closed");
+    let out = serve(
+        &node,
+        Origin::Site,
+        vec![envelope(2, question(2, 3))],
+        |message, sender| {
+            if matches!(message.message, Message::Reply(_) | Message::Error(_)) {
                 sender.take();
             }
-        }
-    });
-    assert!(deltas < 10, "{deltas} pieces after the port closed");
-    let out = serve(&node, Origin::Site, vec![envelope(2, question(2, 3))], |message, sender| {
-        if matches!(message.message, Message::Reply(_) | Message::Error(_)) {
-            sender.take();
-        }
-    });
+        },
+    );
     assert!(out.iter().any(|e| matches!(e.message, Message::Reply(_))));
 }
 
@@ -238,15 +280,32 @@ fn every_port_hears_what_happens() {
     let (site, site_in) = unbounded();
     let (panel, panel_in) = unbounded();
     let record = consent_record(&[Purpose::RunAi], NOW);
-    panel.unbounded_send(envelope(1, Message::Command(Command::Grant { record }))).unwrap();
+    panel
+        .unbounded_send(envelope(1, Message::Command(Command::Grant { record })))
+        .unwrap();
     let ports = Mutex::new(Some((site, panel)));
     block_on(join(
-        serve_port(Arc::clone(&node), Origin::Site, "e".into(), site_in, |message: Envelope| {
-            heard.lock().unwrap().push(message);
-            ports.lock().unwrap().take();
-        }),
-        serve_port(Arc::clone(&node), Origin::Panel, "e".into(), panel_in, |_: Envelope| {}),
+        serve_port(
+            Arc::clone(&node),
+            Origin::Site,
+            "e".into(),
+            site_in,
+            |message: Envelope| {
+                heard.lock().unwrap().push(message);
+                ports.lock().unwrap().take();
+            },
+        ),
+        serve_port(
+            Arc::clone(&node),
+            Origin::Panel,
+            "e".into(),
+            panel_in,
+            |_: Envelope| {},
+        ),
     ));
     let purposes = vec![Purpose::RunAi];
-    assert_eq!(heard.into_inner().unwrap(), [envelope(0, Message::Event(Event::ConsentChanged { purposes }))]);
+    assert_eq!(
+        heard.into_inner().unwrap(),
+        [envelope(0, Message::Event(Event::ConsentChanged { purposes }))]
+    );
 }

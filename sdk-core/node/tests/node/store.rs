@@ -32,12 +32,37 @@ fn a_model_is_fetched_once_kept_and_loaded_from_the_device_after_a_restart() {
     let node = home.agreed(ALL);
     assert_eq!(load(&node, "m"), network());
     let again = load(&node, "m");
-    assert!(matches!(again, Ok(Reply::Loaded { source: ModelSource::Memory, .. })), "{again:?}");
-    assert!(home.blob("m.gguf") == file, "the file on the device is not the one that was served");
+    assert!(
+        matches!(
+            again,
+            Ok(Reply::Loaded {
+                source: ModelSource::Memory,
+                ..
+            })
+        ),
+        "{again:?}"
+    );
+    assert!(
+        home.blob("m.gguf") == file,
+        "the file on the device is not the one that was served"
+    );
     let reborn = home.node();
     let loaded = load(&reborn, "m");
-    assert!(matches!(loaded, Ok(Reply::Loaded { source: ModelSource::Device, .. })), "{loaded:?}");
-    assert_eq!(home.http.requests().len(), 1, "one GET, and none after the restart");
+    assert!(
+        matches!(
+            loaded,
+            Ok(Reply::Loaded {
+                source: ModelSource::Device,
+                ..
+            })
+        ),
+        "{loaded:?}"
+    );
+    assert_eq!(
+        home.http.requests().len(),
+        1,
+        "one GET, and none after the restart"
+    );
 }
 
 #[test]
@@ -86,7 +111,11 @@ fn a_wrong_chunk_is_fetched_again_alone_and_from_the_next_source() {
     let requests = home.http.requests();
     assert_eq!(requests.len(), 2);
     assert_eq!(requests[1].url, OTHER);
-    assert_eq!(requests[1].range, Some((2 * MIB as u64, MIB as u64)), "that chunk alone");
+    assert_eq!(
+        requests[1].range,
+        Some((2 * MIB as u64, MIB as u64)),
+        "that chunk alone"
+    );
 }
 
 #[test]
@@ -120,7 +149,10 @@ fn without_any_network_the_error_says_so_and_may_be_retried() {
     let file = model_file(2, 1);
     let home = home(&file, &[URL, OTHER]);
     let error = load(&home.agreed(ALL), "m").unwrap_err();
-    assert_eq!((error.code, error.retryable), (ErrorCode::NetworkUnreachable, true));
+    assert_eq!(
+        (error.code, error.retryable),
+        (ErrorCode::NetworkUnreachable, true)
+    );
     assert!(error.message.contains("404"), "{}", error.message);
     // A network that breaks at once, again and again, is given up in the end.
     home.http.serve(URL, file.clone());
@@ -149,7 +181,8 @@ impl kwaainet_platform::HttpClient for NoRanges {
     fn get(
         &self,
         mut request: kwaainet_platform::HttpRequest,
-    ) -> kwaainet_platform::BoxFuture<'_, Result<kwaainet_platform::HttpResponse, kwaainet_platform::HttpError>> {
+    ) -> kwaainet_platform::BoxFuture<'_, Result<kwaainet_platform::HttpResponse, kwaainet_platform::HttpError>>
+    {
         request.range = None;
         self.0.get(request)
     }
@@ -164,14 +197,20 @@ fn a_gateway_is_asked_first_leaf_by_leaf_and_what_it_lacks_comes_by_http() {
     let home = Home::new(builder.deployment());
     let mut hash = [0; 32];
     hex::decode_to_slice(&builder.catalogue.models[0].chunk_hashes[0], &mut hash).unwrap();
-    let leaf = format!("https://ipfs.example/ipfs/{}?format=raw", kwaainet_node::cid::of_leaf(&hash));
+    let leaf = format!(
+        "https://ipfs.example/ipfs/{}?format=raw",
+        kwaainet_node::cid::of_leaf(&hash)
+    );
     home.http.serve(&leaf, file[..MIB].to_vec());
     home.http.serve(URL, file.clone());
     assert_eq!(load(&home.agreed(ALL), "m"), network());
     assert!(home.blob("m.gguf") == file);
     let requests = home.http.requests();
     assert_eq!(requests[0].url, leaf);
-    assert_eq!(requests.last().unwrap().range, Some((MIB as u64, (file.len() - MIB) as u64)));
+    assert_eq!(
+        requests.last().unwrap().range,
+        Some((MIB as u64, (file.len() - MIB) as u64))
+    );
 }
 
 #[test]
@@ -233,7 +272,11 @@ fn a_full_device_is_explained_with_both_numbers() {
     home.http.serve(URL, file.clone());
     let error = load(&home.agreed(ALL), "m").unwrap_err();
     assert_eq!((error.code, error.retryable), (ErrorCode::StorageFull, false));
-    assert!(error.message.contains("5.3 MB") && error.message.contains("2.1 MB"), "{}", error.message);
+    assert!(
+        error.message.contains("5.3 MB") && error.message.contains("2.1 MB"),
+        "{}",
+        error.message
+    );
     assert!(home.http.requests().is_empty(), "known before the first byte");
 }
 
@@ -256,22 +299,33 @@ impl BlobStore for Boastful {
         &'a self,
         name: &'a str,
         create: bool,
-    ) -> kwaainet_platform::BoxFuture<'a, Result<std::sync::Arc<dyn kwaainet_platform::Blob>, kwaainet_platform::StoreError>>
-    {
+    ) -> kwaainet_platform::BoxFuture<
+        'a,
+        Result<std::sync::Arc<dyn kwaainet_platform::Blob>, kwaainet_platform::StoreError>,
+    > {
         self.0.open(name, create)
     }
 
     fn list(
         &self,
-    ) -> kwaainet_platform::BoxFuture<'_, Result<Vec<kwaainet_platform::BlobInfo>, kwaainet_platform::StoreError>> {
+    ) -> kwaainet_platform::BoxFuture<
+        '_,
+        Result<Vec<kwaainet_platform::BlobInfo>, kwaainet_platform::StoreError>,
+    > {
         self.0.list()
     }
 
-    fn delete<'a>(&'a self, name: &'a str) -> kwaainet_platform::BoxFuture<'a, Result<(), kwaainet_platform::StoreError>> {
+    fn delete<'a>(
+        &'a self,
+        name: &'a str,
+    ) -> kwaainet_platform::BoxFuture<'a, Result<(), kwaainet_platform::StoreError>> {
         self.0.delete(name)
     }
 
-    fn room(&self) -> kwaainet_platform::BoxFuture<'_, Result<kwaainet_platform::StoreRoom, kwaainet_platform::StoreError>> {
+    fn room(
+        &self,
+    ) -> kwaainet_platform::BoxFuture<'_, Result<kwaainet_platform::StoreRoom, kwaainet_platform::StoreError>>
+    {
         kwaainet_platform::boxed(async {
             Ok(kwaainet_platform::StoreRoom {
                 used: 0,
@@ -292,13 +346,21 @@ fn a_model_above_the_storage_cap_is_refused_with_both_numbers() {
     tell(&node, Origin::Site, Command::Configure { config }).unwrap();
     let error = load(&node, "m").unwrap_err();
     assert_eq!(error.code, ErrorCode::StorageFull);
-    assert!(error.message.contains("5.3 MB") && error.message.contains("3.1 MB"), "{}", error.message);
+    assert!(
+        error.message.contains("5.3 MB") && error.message.contains("3.1 MB"),
+        "{}",
+        error.message
+    );
 }
 
 #[test]
 fn the_model_that_was_not_used_for_the_longest_makes_room() {
     let files = [model_file(2, 1), model_file(2, 2), model_file(2, 3)];
-    let urls = ["https://x.example/a", "https://x.example/b", "https://x.example/c"];
+    let urls = [
+        "https://x.example/a",
+        "https://x.example/b",
+        "https://x.example/c",
+    ];
     let mut builder = CatalogueBuilder::default();
     for (at, id) in ["a", "b", "c"].into_iter().enumerate() {
         builder = builder.model(id, &files[at], &[urls[at]]);
@@ -310,7 +372,14 @@ fn the_model_that_was_not_used_for_the_longest_makes_room() {
     let mut config = NodeConfig::default();
     config.max_resources.storage = 5;
     let node = home.agreed(ALL);
-    tell(&node, Origin::Site, Command::Configure { config: config.clone() }).unwrap();
+    tell(
+        &node,
+        Origin::Site,
+        Command::Configure {
+            config: config.clone(),
+        },
+    )
+    .unwrap();
     load(&node, "a").unwrap();
     load(&node, "b").unwrap();
     // After a restart the order is still known: now `a` is used again, so `b` is the oldest.
@@ -319,8 +388,14 @@ fn the_model_that_was_not_used_for_the_longest_makes_room() {
     load(&node, "a").unwrap();
     load(&node, "c").unwrap();
     let blobs = home.blobs();
-    assert!(blobs.contains(&"a.gguf".into()) && blobs.contains(&"c.gguf".into()), "{blobs:?}");
-    assert!(!blobs.contains(&"b.gguf".into()) && !blobs.contains(&"b.journal".into()), "{blobs:?}");
+    assert!(
+        blobs.contains(&"a.gguf".into()) && blobs.contains(&"c.gguf".into()),
+        "{blobs:?}"
+    );
+    assert!(
+        !blobs.contains(&"b.gguf".into()) && !blobs.contains(&"b.journal".into()),
+        "{blobs:?}"
+    );
 }
 
 #[test]
@@ -405,11 +480,17 @@ fn a_new_edition_of_a_model_takes_over_the_chunks_that_stayed_the_same() {
     let mut home = home(&old, &[URL]);
     home.http.serve(URL, old);
     load(&home.agreed(ALL), "m").unwrap();
-    home.deployment = CatalogueBuilder::default().model("m", &new, &[OTHER]).deployment();
+    home.deployment = CatalogueBuilder::default()
+        .model("m", &new, &[OTHER])
+        .deployment();
     home.http.serve(OTHER, new.clone());
     assert_eq!(load(&home.node(), "m"), network());
     assert!(home.blob("m.gguf") == new);
-    assert_eq!(home.asked(OTHER, new.len() as u64), MIB as u64, "one chunk changed");
+    assert_eq!(
+        home.asked(OTHER, new.len() as u64),
+        MIB as u64,
+        "one chunk changed"
+    );
 }
 
 #[test]
