@@ -7,7 +7,7 @@ use http_body_util::{BodyExt as _, Limited};
 use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_MAX_AGE, ALLOW, CONTENT_TYPE, HeaderValue, ORIGIN, VARY,
+    ACCESS_CONTROL_MAX_AGE, ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, ORIGIN, VARY,
 };
 use hyper::{Method, Request, StatusCode};
 use kwaainet_node::Cancel;
@@ -31,10 +31,18 @@ const HEAD_PATIENCE: Duration = Duration::from_secs(20);
 /// Answers one request.
 pub(crate) async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Reply {
     let origin = request.headers().get(ORIGIN).cloned();
+    let has_body = !request.body().is_end_stream();
     let mut reply = match route(shared, request).await {
         Ok(reply) => reply,
         Err(error) => error.reply(),
     };
+    // The body may not have been read; what is left of it must not be taken for the next request.
+    let read_first = [StatusCode::BAD_REQUEST, StatusCode::TOO_MANY_REQUESTS];
+    if has_body && reply.status().is_client_error() && !read_first.contains(&reply.status()) {
+        reply
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     if let Some(allowed) = origin.and_then(|origin| shared.app.guard.allowed(&origin)) {
         reply.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
         reply
