@@ -5,7 +5,7 @@
  *   pkg/threads/  shared memory; cross-origin isolated pages
  *
  * and writes the TypeScript of both (they are equal) to js/src/protocol/generated. Run as a program:
- * `node sdk-wasm/build.mjs [--no-threads]`.
+ * `node sdk-wasm/build.mjs [--no-threads | --suites]`.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
@@ -62,25 +62,36 @@ export function canBuildThreads() {
   return Boolean(sysroot) && existsSync(join(sysroot, "lib/rustlib/src/rust/library/std/Cargo.toml"));
 }
 
-export function buildWasm(name, { features = [], out = join(here, "pkg", name) } = {}) {
+/** Compiles with the flags of the build `name`; returns the folder with what was made. */
+function compile(name, what) {
   const { targetDir, flags, env, cargo } = builds[name];
   // No path of this machine in the file: the same source gives the same bytes anywhere.
   const home = process.env.CARGO_HOME ?? join(process.env.HOME ?? "", ".cargo");
   const remap = [`--remap-path-prefix=${root}=.`, `--remap-path-prefix=${home}=cargo`];
-  run(
-    "cargo",
-    ["build", "--locked", "-p", "kwaainet-sdk-wasm", "--lib", "--profile", "wasm", "--target", triple].concat(
-      cargo,
-      ["--target-dir", targetDir],
-      features.length ? ["--features", features.join()] : [],
-    ),
-    { ...env, CARGO_ENCODED_RUSTFLAGS: [...configuredFlags(), ...flags, ...remap].join("\x1f") },
-  );
+  const place = ["--profile", "wasm", "--target", triple, "--target-dir", targetDir];
+  run("cargo", ["build", "--locked", "-p", "kwaainet-sdk-wasm", ...what, ...place, ...cargo], {
+    ...env,
+    CARGO_ENCODED_RUSTFLAGS: [...configuredFlags(), ...flags, ...remap].join("\x1f"),
+  });
+  return join(targetDir, triple, "wasm");
+}
+
+function bind(wasm, out) {
   rmSync(out, { recursive: true, force: true });
   mkdirSync(out, { recursive: true });
-  const built = join(targetDir, triple, "wasm/kwaainet_sdk_wasm.wasm");
-  run("cargo", ["run", "--locked", "--quiet", "-p", "kwaainet-bindgen", "--", built, out]);
+  run("cargo", ["run", "--locked", "--quiet", "-p", "kwaainet-bindgen", "--", wasm, out]);
+}
+
+/** Builds `pkg/simd` or `pkg/threads`. */
+export function buildWasm(name) {
+  const out = join(here, "pkg", name);
+  bind(join(compile(name, ["--lib"]), "kwaainet_sdk_wasm.wasm"), out);
   return out;
+}
+
+/** Builds `pkg/suites`: the conformance suites, for the browser tests. Never shipped. */
+export function buildSuites() {
+  bind(join(compile("simd", ["--example", "suites"]), "examples/suites.wasm"), join(here, "pkg/suites"));
 }
 
 /** The golden TypeScript: what the page's side is checked against. */
@@ -96,10 +107,13 @@ export function writeTypes(out = join(here, "pkg/simd")) {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const threads = !process.argv.includes("--no-threads") && canBuildThreads();
-  for (const name of threads ? ["simd", "threads"] : ["simd"]) {
-    const wasm = join(buildWasm(name), "kwaainet_bg.wasm");
-    console.log(`${name}: ${statSync(wasm).size} bytes`);
+  if (process.argv.includes("--suites")) {
+    buildSuites();
+  } else {
+    const threads = !process.argv.includes("--no-threads") && canBuildThreads();
+    for (const name of threads ? ["simd", "threads"] : ["simd"]) {
+      console.log(`${name}: ${statSync(join(buildWasm(name), "kwaainet_bg.wasm")).size} bytes`);
+    }
+    writeTypes();
   }
-  writeTypes();
 }

@@ -7,7 +7,7 @@
 //! Natively only the thread pool is compiled, so that its tests run with real threads.
 
 #[cfg(any(target_family = "wasm", test))]
-mod platform;
+pub mod platform;
 
 #[cfg(target_family = "wasm")]
 mod error;

@@ -80,10 +80,8 @@ pub async fn start_node(
     let width = pool.parallel.width();
     report.threads = u32::try_from(width).unwrap_or(u32::MAX);
     report.tier = if width > 1 { Tier::T2 } else { Tier::T1 };
-    report.backend = match width {
-        1 => "wasm simd128".to_owned(),
-        threads => format!("wasm simd128, {threads} threads"),
-    };
+    // The node adds the number of threads.
+    report.backend = "wasm simd128".to_owned();
     let no_channel = |_| JsError::new("this worker has no MessageChannel");
     let platform = Platform {
         clock: shared(BrowserClock::new().map_err(no_channel)?),
@@ -106,10 +104,7 @@ pub async fn start_node(
     })
 }
 
-#[expect(
-    clippy::arc_with_non_send_sync,
-    reason = "the core asks for an Arc; in a browser it never leaves its thread"
-)]
+/// The core asks for an `Arc`; in a browser it never leaves its thread.
 fn shared<T>(value: T) -> Arc<T> {
     Arc::new(value)
 }

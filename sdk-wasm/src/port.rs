@@ -82,7 +82,7 @@ pub(crate) fn listen(
                         message: Message::Error(ErrorBody::new(ErrorCode::Busy, message)),
                     }
                 }
-                Err(refusal) => refusal,
+                Err(refusal) => *refusal,
             };
             write(&port, &refusal);
         })
@@ -110,22 +110,23 @@ pub(crate) fn listen(
 
 /// Reads a message as its JSON, so that it means here exactly what it means in the golden files, and so that
 /// its size is known and a cyclic one cannot be followed.
-fn read(message: &JsValue) -> Result<Envelope, Envelope> {
+fn read(message: &JsValue) -> Result<Envelope, Box<Envelope>> {
     let id = js_sys::Reflect::get(message, &"id".into())
         .ok()
         .and_then(|id| id.as_f64())
         .filter(|id| *id >= 0.0 && *id <= f64::from(u32::MAX))
         .unwrap_or(0.0) as u32;
     let json = stringify(message).ok().flatten();
-    let json = json.ok_or_else(|| not_an_envelope(id, "it cannot be written as JSON"))?;
+    let json = json.ok_or_else(|| Box::new(not_an_envelope(id, "it cannot be written as JSON")))?;
     if json.length() as usize > MOST_MESSAGE_BYTES {
         let reason = format!(
             "it has {} characters; the most is {MOST_MESSAGE_BYTES}",
             json.length()
         );
-        return Err(not_an_envelope(id, &reason));
+        return Err(Box::new(not_an_envelope(id, &reason)));
     }
-    serde_json::from_str(&String::from(json)).map_err(|error| not_an_envelope(id, &error.to_string()))
+    serde_json::from_str(&String::from(json))
+        .map_err(|error| Box::new(not_an_envelope(id, &error.to_string())))
 }
 
 /// Sends a message. A port whose other end is gone swallows it, as ports do.

@@ -61,6 +61,7 @@ mod with_atomics {
 
     /// The life of a pool thread. Called in its worker; returns when the pool is closed.
     #[wasm_bindgen]
+    #[expect(unreachable_pub, reason = "an export to JavaScript has to be public")]
     pub fn run_pool_thread() {
         Arc::clone(SHARED.get_or_init(Arc::default)).help();
     }

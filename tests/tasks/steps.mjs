@@ -23,6 +23,9 @@ const cargo = (args, options = {}) => tests("cargo", args, options);
 const bin = (name) => join(root, "node_modules/.bin", name);
 
 const strict = ["--locked", "--", "-D", "warnings"];
+const wasm = ["-p", "kwaainet-sdk-wasm", "--lib", "--examples", "--target", "wasm32-unknown-unknown"];
+/** The core shares its parts between threads natively; in a browser the same code runs on one, and layouts differ. */
+const onlyNatively = ["-A", "clippy::arc_with_non_send_sync", "-A", "unfulfilled_lint_expectations"];
 /** Crates with tests of their own beside those of the core, which the coverage step runs. */
 const adapters = ["kwaainet", "kwaainet-sdk-wasm", "kwaainet-testkit"].flatMap((name) => ["-p", name]);
 
@@ -46,7 +49,7 @@ export const steps = [
   {
     name: "clippy, wasm32",
     group: "check",
-    run: () => cargo(["clippy", "-p", "kwaainet-sdk-wasm", "--target", "wasm32-unknown-unknown", ...strict]),
+    run: () => cargo(["clippy", ...wasm, ...strict, ...onlyNatively]),
   },
   {
     name: "models",
@@ -92,6 +95,12 @@ export const steps = [
   },
   { name: "browsers", group: "setup", run: browsers },
   {
+    name: "conformance suites for the browser",
+    group: "build",
+    needs: ["wasm and everything a website fetches"],
+    run: () => must("node", ["sdk-wasm/build.mjs", "--suites"]).then(() => {}),
+  },
+  {
     name: "packaging",
     group: "packaging",
     needs: ["wasm and everything a website fetches", "browsers"],
@@ -112,7 +121,7 @@ export const steps = [
   {
     name: "e2e",
     group: "e2e",
-    needs: ["wasm and everything a website fetches", "browsers"],
+    needs: ["wasm and everything a website fetches", "conformance suites for the browser", "browsers"],
     run: () => node("tests/e2e/run.mjs", [], { minutes: 40 }),
   },
 ];

@@ -13,7 +13,9 @@
 mod database;
 mod files;
 
-use std::sync::Arc;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
 
 use kwaainet_platform::{
     Blob, BlobInfo, BlobStore, BoxFuture, MemoryBlobStore, StoreError, StoreRoom, boxed, check_blob_name,
@@ -29,15 +31,68 @@ const NAME: &str = "kwaainet";
 const CONSENT: &str = "consent.json";
 
 /// A store, what it is called in the capability report, and the rungs that were missing on the way to it.
-pub(crate) struct Chosen {
-    pub(crate) store: Arc<dyn BlobStore>,
-    pub(crate) name: &'static str,
-    pub(crate) missing: Vec<Missing>,
+pub struct Chosen {
+    /// The store.
+    pub store: Arc<dyn BlobStore>,
+    /// `opfs-sync`, `indexeddb` or `memory`.
+    pub name: &'static str,
+    /// What was missing, and what happens instead.
+    pub missing: Vec<Missing>,
+}
+
+impl std::fmt::Debug for Chosen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Chosen")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One way to keep a blob in a browser.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Home {
+    /// OPFS, behind a synchronous handle: dedicated workers only.
+    SyncFile,
+    /// OPFS, read whole and replaced whole.
+    WholeFile,
+    /// IndexedDB, in pages.
+    Pages,
+}
+
+/// A store that keeps every blob in the same way, as the conformance suite wants it.
+///
+/// # Errors
+/// [`StoreError::Denied`] where the browser refuses storage.
+pub async fn store_in(home: Home) -> Result<Arc<dyn BlobStore>, StoreError> {
+    Ok(shared(BrowserStore {
+        files: Files::reach().await?,
+        database: Database::default(),
+        home: match home {
+            Home::SyncFile => |_| Home::SyncFile,
+            Home::WholeFile => |_| Home::WholeFile,
+            Home::Pages => |_| Home::Pages,
+        },
+    }))
+}
+
+/// Where a dedicated worker keeps a blob.
+fn in_worker(name: &str) -> Home {
+    let file = name == CONSENT || name.ends_with(".gguf");
+    if file { Home::SyncFile } else { Home::Pages }
+}
+
+/// Where a service worker keeps it.
+fn in_service_worker(name: &str) -> Home {
+    if name == CONSENT {
+        Home::WholeFile
+    } else {
+        Home::Pages
+    }
 }
 
 /// The best store of those at or below `wanted` on the ladder `opfs-sync`, `indexeddb`, `memory`.
 /// Creates nothing.
-pub(crate) async fn choose(wanted: &str) -> Chosen {
+pub async fn choose(wanted: &str) -> Chosen {
     let mut missing = Vec::new();
     let mut without = |what: &str, instead: &str| {
         missing.push(Missing {
@@ -61,7 +116,7 @@ pub(crate) async fn choose(wanted: &str) -> Chosen {
                 store = shared(BrowserStore {
                     files,
                     database: Database::default(),
-                    sync,
+                    home: if sync { in_worker } else { in_service_worker },
                 });
             }
             (Err(error), _) | (_, Err(error)) => {
@@ -75,10 +130,7 @@ pub(crate) async fn choose(wanted: &str) -> Chosen {
     Chosen { store, name, missing }
 }
 
-#[expect(
-    clippy::arc_with_non_send_sync,
-    reason = "the core asks for an Arc; in a browser it never leaves its thread"
-)]
+/// The core asks for an `Arc`; in a browser it never leaves its thread.
 fn shared<T>(value: T) -> Arc<T> {
     Arc::new(value)
 }
@@ -86,23 +138,16 @@ fn shared<T>(value: T) -> Arc<T> {
 struct BrowserStore {
     files: Files,
     database: Database,
-    sync: bool,
+    home: fn(&str) -> Home,
 }
 
 impl BrowserStore {
-    fn in_files(&self, name: &str) -> bool {
-        name == CONSENT || (self.sync && name.ends_with(".gguf"))
-    }
-
     async fn open(&self, name: &str, create: bool) -> Result<Arc<dyn Blob>, StoreError> {
         check_blob_name(name)?;
-        if !self.in_files(name) {
-            return self.database.open(name, create).await;
-        }
-        if self.sync {
-            self.files.open_sync(name, create).await
-        } else {
-            self.files.open_whole(name, create).await
+        match (self.home)(name) {
+            Home::SyncFile => self.files.open_sync(name, create).await,
+            Home::WholeFile => self.files.open_whole(name, create).await,
+            Home::Pages => self.database.open(name, create).await,
         }
     }
 
@@ -115,10 +160,9 @@ impl BrowserStore {
 
     async fn delete(&self, name: &str) -> Result<(), StoreError> {
         check_blob_name(name)?;
-        if self.in_files(name) {
-            self.files.delete(name).await?;
-        } else {
-            self.database.delete(name).await?;
+        match (self.home)(name) {
+            Home::SyncFile | Home::WholeFile => self.files.delete(name).await?,
+            Home::Pages => self.database.delete(name).await?,
         }
         // Whoever takes back their consent finds not even an empty folder.
         if self.list().await?.is_empty() {
@@ -162,5 +206,32 @@ async fn with_numbers(error: StoreError, needed: u64) -> StoreError {
             available: files::estimate_available().await,
         },
         other => other,
+    }
+}
+
+/// The blobs that are open, so that two who open the same one see the same bytes.
+struct Opened<T>(RefCell<BTreeMap<String, Weak<T>>>);
+
+impl<T> Default for Opened<T> {
+    fn default() -> Self {
+        Self(RefCell::default())
+    }
+}
+
+impl<T> Opened<T> {
+    fn get(&self, name: &str) -> Option<Arc<T>> {
+        let mut open = self.0.borrow_mut();
+        open.retain(|_, blob| blob.strong_count() > 0);
+        open.get(name).and_then(Weak::upgrade)
+    }
+
+    fn keep(&self, name: &str, blob: T) -> Arc<T> {
+        let blob = shared(blob);
+        self.0.borrow_mut().insert(name.to_owned(), Arc::downgrade(&blob));
+        blob
+    }
+
+    fn forget(&self, name: &str) -> Option<Arc<T>> {
+        self.0.borrow_mut().remove(name).and_then(|blob| blob.upgrade())
     }
 }

@@ -1,7 +1,7 @@
 //! What a browser lends the core. Each file implements the trait of the same file in `sdk-core/platform`.
 
 #[cfg(target_family = "wasm")]
-pub(crate) mod blob_store;
+pub mod blob_store;
 #[cfg(target_family = "wasm")]
 pub(crate) mod clock;
 #[cfg(target_family = "wasm")]

@@ -14,7 +14,7 @@ use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 
 use super::files::{estimate_available, out_of_range};
-use super::{NAME, shared};
+use super::{NAME, Opened};
 use crate::error::reason;
 
 #[wasm_bindgen]
@@ -62,6 +62,7 @@ fn failed(error: &rexie::Error) -> StoreError {
 #[derive(Default)]
 pub(super) struct Database {
     connection: Rc<Connection>,
+    open: Opened<PagedBlob>,
 }
 
 #[derive(Default)]
@@ -121,6 +122,9 @@ impl Connection {
 
 impl Database {
     pub(super) async fn open(&self, name: &str, create: bool) -> Result<Arc<dyn Blob>, StoreError> {
+        if let Some(blob) = self.open.get(name) {
+            return Ok(blob);
+        }
         let not_found = || StoreError::NotFound(name.to_owned());
         let rexie = self.connection.get(create).await?.ok_or_else(not_found)?;
         let size = async {
@@ -136,11 +140,15 @@ impl Database {
                 .change(0, async |_, sizes| sizes.put(&0.into(), Some(&name.into())).await)
                 .await?;
         }
-        Ok(shared(PagedBlob {
-            name: name.to_owned(),
-            connection: Rc::clone(&self.connection),
-            size: Cell::new(size.and_then(|size| size.as_f64()).unwrap_or(0.0) as u64),
-        }))
+        Ok(self.open.keep(
+            name,
+            PagedBlob {
+                name: name.to_owned(),
+                connection: Rc::clone(&self.connection),
+                size: Cell::new(size.and_then(|size| size.as_f64()).unwrap_or(0.0) as u64),
+                deleted: Cell::new(false),
+            },
+        ))
     }
 
     pub(super) async fn list(&self) -> Result<Vec<BlobInfo>, StoreError> {
@@ -164,6 +172,9 @@ impl Database {
     }
 
     pub(super) async fn delete(&self, name: &str) -> Result<(), StoreError> {
+        if let Some(blob) = self.open.forget(name) {
+            blob.deleted.set(true);
+        }
         if self.connection.get(false).await?.is_none() {
             return Ok(());
         }
@@ -209,9 +220,17 @@ struct PagedBlob {
     name: String,
     connection: Rc<Connection>,
     size: Cell<u64>,
+    deleted: Cell<bool>,
 }
 
 impl PagedBlob {
+    fn is_there(&self) -> Result<(), StoreError> {
+        if self.deleted.get() {
+            return Err(StoreError::NotFound(self.name.clone()));
+        }
+        Ok(())
+    }
+
     /// The bytes of a page as they are kept; what was never written is shorter or empty.
     async fn page(&self, page: u64) -> Result<Vec<u8>, StoreError> {
         let Some(rexie) = self.connection.get(false).await? else {
@@ -228,6 +247,7 @@ impl PagedBlob {
     }
 
     async fn read(&self, offset: u64, buf: &mut [u8]) -> Result<(), StoreError> {
+        self.is_there()?;
         let end = offset.checked_add(buf.len() as u64);
         if end.is_none_or(|end| end > self.size.get()) {
             return Err(out_of_range(offset, buf.len(), self.size.get()));
@@ -250,6 +270,7 @@ impl PagedBlob {
     }
 
     async fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
+        self.is_there()?;
         let Some(end) = offset.checked_add(bytes.len() as u64) else {
             return Err(out_of_range(offset, bytes.len(), self.size.get()));
         };
@@ -296,6 +317,7 @@ impl PagedBlob {
     }
 
     async fn resize(&self, size: u64) -> Result<(), StoreError> {
+        self.is_there()?;
         let last = size / PAGE_BYTES;
         let mut kept = self.page(last).await?;
         kept.truncate((size % PAGE_BYTES) as usize);

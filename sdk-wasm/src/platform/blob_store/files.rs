@@ -1,8 +1,7 @@
 //! The origin's private file system (WHATWG File System).
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use js_sys::{Array, Promise, Reflect, Uint8Array};
@@ -14,7 +13,7 @@ use web_sys::{
     FileSystemGetFileOptions, FileSystemReadWriteOptions, FileSystemSyncAccessHandle,
 };
 
-use super::{NAME, shared, with_numbers};
+use super::{NAME, Opened, with_numbers};
 use crate::error::{reason, store_error};
 use crate::platform::clock::BrowserClock;
 
@@ -47,7 +46,8 @@ pub(super) struct Files {
     root: FileSystemDirectoryHandle,
     clock: BrowserClock,
     /// A synchronous handle is exclusive, so everybody who opens a blob here gets the same one.
-    open: RefCell<BTreeMap<String, Weak<SyncBlob>>>,
+    open: Opened<SyncBlob>,
+    whole: Opened<WholeBlob>,
 }
 
 impl Files {
@@ -60,7 +60,8 @@ impl Files {
         Ok(Self {
             root: root.unchecked_into(),
             clock: BrowserClock::new().map_err(failed)?,
-            open: RefCell::default(),
+            open: Opened::default(),
+            whole: Opened::default(),
         })
     }
 
@@ -98,7 +99,7 @@ impl Files {
 
     /// A blob behind a synchronous handle: dedicated workers only.
     pub(super) async fn open_sync(&self, name: &str, create: bool) -> Result<Arc<dyn Blob>, StoreError> {
-        if let Some(blob) = self.opened(name) {
+        if let Some(blob) = self.open.get(name) {
             return Ok(blob);
         }
         let failed = |error: JsValue| store_error(name, &error);
@@ -110,26 +111,22 @@ impl Files {
             })
             .await?;
         let size = handle.get_size().map_err(failed)? as u64;
-        let blob = shared(SyncBlob {
-            name: name.to_owned(),
-            handle,
-            size: Cell::new(size),
-            deleted: Cell::new(false),
-        });
-        self.open
-            .borrow_mut()
-            .insert(name.to_owned(), Arc::downgrade(&blob));
-        Ok(blob)
-    }
-
-    fn opened(&self, name: &str) -> Option<Arc<SyncBlob>> {
-        let mut open = self.open.borrow_mut();
-        open.retain(|_, blob| blob.strong_count() > 0);
-        open.get(name).and_then(Weak::upgrade)
+        Ok(self.open.keep(
+            name,
+            SyncBlob {
+                name: name.to_owned(),
+                handle,
+                size: Cell::new(size),
+                deleted: Cell::new(false),
+            },
+        ))
     }
 
     /// A small blob that is read whole and replaced whole, with the file system's asynchronous half.
     pub(super) async fn open_whole(&self, name: &str, create: bool) -> Result<Arc<dyn Blob>, StoreError> {
+        if let Some(blob) = self.whole.get(name) {
+            return Ok(blob);
+        }
         let failed = |error: JsValue| store_error(name, &error);
         let handle = self.file(name, create).await.map_err(failed)?;
         let file: File = JsFuture::from(handle.get_file())
@@ -137,11 +134,14 @@ impl Files {
             .map_err(failed)?
             .unchecked_into();
         let bytes = JsFuture::from(file.array_buffer()).await.map_err(failed)?;
-        Ok(shared(WholeBlob {
-            name: name.to_owned(),
-            handle: handle.unchecked_into(),
-            bytes: RefCell::new(Uint8Array::new(&bytes).to_vec()),
-        }))
+        Ok(self.whole.keep(
+            name,
+            WholeBlob {
+                name: name.to_owned(),
+                handle: handle.unchecked_into(),
+                bytes: RefCell::new(Uint8Array::new(&bytes).to_vec()),
+            },
+        ))
     }
 
     pub(super) async fn list(&self) -> Result<Vec<BlobInfo>, StoreError> {
@@ -165,7 +165,7 @@ impl Files {
             let Some(name) = entry.get(0).as_string() else {
                 continue;
             };
-            let size = match self.opened(&name) {
+            let size = match self.open.get(&name) {
                 Some(blob) => blob.size(),
                 None => {
                     let handle: FileSystemFileHandle = entry.get(1).unchecked_into();
@@ -181,11 +181,11 @@ impl Files {
     }
 
     pub(super) async fn delete(&self, name: &str) -> Result<(), StoreError> {
-        if let Some(blob) = self.opened(name) {
+        if let Some(blob) = self.open.forget(name) {
             blob.deleted.set(true);
             blob.handle.close();
         }
-        self.open.borrow_mut().remove(name);
+        self.whole.forget(name);
         let Ok(directory) = self.directory(false).await else {
             return Ok(());
         };
