@@ -3,6 +3,7 @@
  * server, so that its headers are tested; on top come pages for single tests, a log, and faults on demand.
  */
 import { createServer } from "node:http";
+import { setTimeout as sleep } from "node:timers/promises";
 
 /**
  * @param {{port?: number, inner: import("node:http").Server}} options `inner` gets what no test page answers.
@@ -169,20 +170,19 @@ export function slow(pattern, bytesPerSecond) {
     apply(_request, response) {
       const write = response.write.bind(response);
       const end = response.end.bind(response);
-      let free = Date.now();
+      // One after the other: timers alone do not keep the order.
+      let queue = Promise.resolve();
       const later = (work, bytes) => {
-        free = Math.max(free, Date.now()) + (bytes / bytesPerSecond) * 1000;
-        setTimeout(work, free - Date.now());
+        queue = queue.then(() => sleep((bytes / bytesPerSecond) * 1000)).then(work);
       };
       response.write = (chunk) => {
         later(() => {
-          write(chunk);
-          response.emit("drain");
+          if (write(chunk)) response.emit("drain");
         }, Buffer.byteLength(chunk));
         return false;
       };
       response.end = (chunk) => {
-        later(() => end(chunk), chunk ? Buffer.byteLength(chunk) : 0);
+        later(() => (chunk ? end(chunk) : end()), chunk ? Buffer.byteLength(chunk) : 0);
         return response;
       };
     },
