@@ -154,12 +154,14 @@ impl FileServer {
                 );
                 std::thread::spawn(move || {
                     let mut range = (0, bytes.len());
+                    let mut status = "200 OK";
                     for line in BufReader::new(stream.try_clone().unwrap()).lines() {
                         let line = line.unwrap_or_default().to_lowercase();
                         if let Some(asked) = line.strip_prefix("range: bytes=") {
                             ranges.lock().unwrap().push(asked.to_owned());
                             let (first, last) = asked.split_once('-').unwrap();
                             let last: usize = last.parse().unwrap_or(bytes.len() - 1);
+                            status = "206 Partial Content";
                             range = (first.parse().unwrap(), bytes.len().min(last + 1));
                         }
                         if line.is_empty() {
@@ -168,7 +170,7 @@ impl FileServer {
                     }
                     let body = &bytes[range.0..range.1];
                     let head = format!(
-                        "HTTP/1.1 206 Partial Content\r\ncontent-length: {}\r\ncontent-range: bytes {}-{}/{}\r\nconnection: close\r\n\r\n",
+                        "HTTP/1.1 {status}\r\ncontent-length: {}\r\ncontent-range: bytes {}-{}/{}\r\nconnection: close\r\n\r\n",
                         body.len(),
                         range.0,
                         range.1 - 1,
