@@ -56,10 +56,22 @@ impl GenerationOptions {
             return wrong("prefill_slice", "0".to_owned(), "at least 1");
         }
         if self.stop.len() > MOST_STOPS {
-            return wrong("stop", format!("{} strings", self.stop.len()), "at most 16 strings");
+            return wrong(
+                "stop",
+                format!("{} strings", self.stop.len()),
+                "at most 16 strings",
+            );
         }
-        match self.stop.iter().find(|stop| stop.is_empty() || stop.len() > LONGEST_STOP) {
-            Some(stop) => wrong("stop", format!("a string of {} bytes", stop.len()), "1 to 256 bytes long each"),
+        match self
+            .stop
+            .iter()
+            .find(|stop| stop.is_empty() || stop.len() > LONGEST_STOP)
+        {
+            Some(stop) => wrong(
+                "stop",
+                format!("a string of {} bytes", stop.len()),
+                "1 to 256 bytes long each",
+            ),
             None => Ok(()),
         }
     }
@@ -127,7 +139,11 @@ impl Generation {
     ///
     /// # Errors
     /// [`EngineError::Options`], and those of [`Session::begin`].
-    pub fn new(mut session: Session, prompt: &[u32], options: GenerationOptions) -> Result<Self, EngineError> {
+    pub fn new(
+        mut session: Session,
+        prompt: &[u32],
+        options: GenerationOptions,
+    ) -> Result<Self, EngineError> {
         options.check()?;
         let mut tokens = prompt.to_vec();
         tokens.extend_from_slice(&options.resume);
@@ -136,13 +152,20 @@ impl Generation {
         }
         // The last token of an answer that filled the context was never evaluated, and such an answer is complete.
         let fills = !options.resume.is_empty() && tokens.len() > session.model().context_length();
-        let max_tokens = if fills { options.resume.len() } else { options.max_tokens };
+        let max_tokens = if fills {
+            options.resume.len()
+        } else {
+            options.max_tokens
+        };
         let reused = session.begin(if fills { prompt } else { &tokens })?;
         let mut text = TextStream::new(options.stop);
         let mut bytes = Vec::new();
         for token in &options.resume {
             bytes.clear();
-            session.model().tokenizer().append_piece(*token, false, &mut bytes)?;
+            session
+                .model()
+                .tokenizer()
+                .append_piece(*token, false, &mut bytes)?;
             text.push(&bytes); // delivered before
         }
         Ok(Self {
@@ -164,6 +187,11 @@ impl Generation {
     /// Tokens taken so far.
     pub fn usage(&self) -> Usage {
         self.usage
+    }
+
+    /// Sets how many tokens of the prompt the coming steps evaluate at most, as the caller learns how fast they go.
+    pub fn set_prefill_slice(&mut self, tokens: usize) {
+        self.prefill_slice = tokens.max(1);
     }
 
     /// Ends the answer and gives the session back, with what it has evaluated.
@@ -202,7 +230,9 @@ impl Generation {
             self.pending = None;
         }
         let position = self.usage.completion_tokens as u64;
-        let chosen = self.sampler.sample(self.session.logits(), self.session.tokens(), position);
+        let chosen = self
+            .sampler
+            .sample(self.session.logits(), self.session.tokens(), position);
         let id = chosen.ok_or(EngineError::WrongOrder("there are no logits to choose from"))?;
         let tokenizer = self.session.model().tokenizer();
         if tokenizer.is_end(id) {

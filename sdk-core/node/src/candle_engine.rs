@@ -2,13 +2,12 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kwaainet_engine::gguf::Gguf;
 use kwaainet_engine::tokenizer::EncodeOptions;
 use kwaainet_engine::{
-    ChatTemplate, EngineError, LoadOptions, LoadedModel, RenderOptions, Sampler, Session, TextStream,
+    EngineError, Generation, GenerationOptions, LoadOptions, LoadedModel, RenderOptions, Session, Step,
 };
 use kwaainet_platform::{BoxFuture, Parallel, ReadAt, boxed};
-use kwaainet_types::{ChatMessage, FinishReason, Permit, RunAi};
+use kwaainet_types::{ChatMessage, Permit, RunAi};
 
 use crate::engine::{InferenceEngine, LoadProgress, LoadWish, Run, RunOptions, RunStep, RunnableModel};
 
@@ -51,9 +50,7 @@ impl InferenceEngine for CandleEngine {
             };
             let mut told = |done: u64, total: u64| progress.loaded(done, total);
             let model = LoadedModel::load(permit, file, options, &mut told).await?;
-            let gguf = Gguf::read(file).await?;
             Ok(Arc::new(CandleModel {
-                template: ChatTemplate::from_metadata(&gguf.metadata, model.tokenizer())?,
                 model: Arc::new(model),
                 idle: Arc::default(),
             }) as Arc<dyn RunnableModel>)
@@ -66,7 +63,6 @@ type Idle = Arc<Mutex<Option<Session>>>;
 
 struct CandleModel {
     model: Arc<LoadedModel>,
-    template: ChatTemplate,
     idle: Idle,
 }
 
@@ -84,13 +80,13 @@ impl RunnableModel for CandleModel {
             add_generation_prompt: true,
             now_unix_ms,
         };
-        let text = self.template.render(messages, options)?;
+        let text = self.model.chat_template()?.render(messages, options)?;
         let tokenizer = self.model.tokenizer();
         // Most templates write the beginning-of-text token themselves; twice would be once too often.
         let begins = tokenizer
             .bos()
             .and_then(|bos| tokenizer.text(bos))
-            .is_some_and(|bos| text.starts_with(bos));
+            .is_some_and(|bos| !bos.is_empty() && text.starts_with(bos));
         let options = EncodeOptions {
             add_special: !begins,
             parse_special: true,
@@ -99,13 +95,11 @@ impl RunnableModel for CandleModel {
     }
 
     fn text(&self, text: &str) -> Result<Vec<u32>, EngineError> {
-        Ok(self.model.tokenizer().encode(
-            text,
-            EncodeOptions {
-                add_special: true,
-                parse_special: true,
-            },
-        )?)
+        let options = EncodeOptions {
+            add_special: true,
+            parse_special: true,
+        };
+        Ok(self.model.tokenizer().encode(text, options)?)
     }
 
     fn start(
@@ -115,97 +109,55 @@ impl RunnableModel for CandleModel {
         options: RunOptions,
     ) -> Result<Box<dyn Run>, EngineError> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let mut session = match idle {
+        let session = match idle {
             Some(session) => session,
             None => Session::new(Arc::clone(&self.model))?,
         };
-        let mut tokens = prompt.to_vec();
-        tokens.extend_from_slice(&options.resume);
-        let reused = session.begin(&tokens)?.min(prompt.len());
-        let mut text = TextStream::new(options.stops);
-        let mut bytes = Vec::new();
-        for token in &options.resume {
-            self.model.tokenizer().append_piece(*token, false, &mut bytes)?;
-        }
-        text.push(&bytes);
-        let sampler = Sampler::new(options.sampler)?;
+        let options = GenerationOptions {
+            sampler: options.sampler,
+            max_tokens: options.max_tokens,
+            stop: options.stops,
+            resume: options.resume,
+            ..GenerationOptions::default()
+        };
+        let generation = Generation::new(session, prompt, options)?;
         Ok(Box::new(CandleRun {
-            model: Arc::clone(&self.model),
             idle: Arc::clone(&self.idle),
-            session: Some(session),
-            sampler,
-            text,
-            reused,
-            made: options.resume.len(),
-            most: options.max_tokens,
-            pending: None,
+            generation: Some(generation),
         }))
     }
 }
 
 struct CandleRun {
-    model: Arc<LoadedModel>,
     idle: Idle,
-    session: Option<Session>,
-    sampler: Sampler,
-    text: TextStream,
-    reused: usize,
-    /// Tokens of the answer so far.
-    made: usize,
-    most: usize,
-    pending: Option<u32>,
+    /// There until it is dropped.
+    generation: Option<Generation>,
 }
 
 impl Run for CandleRun {
     fn reused_tokens(&self) -> usize {
-        self.reused
+        self.generation
+            .as_ref()
+            .map_or(0, |generation| generation.usage().reused_tokens)
     }
 
     fn step(&mut self, permit: &Permit<RunAi>, slice: usize) -> Result<RunStep, EngineError> {
-        let Some(session) = &mut self.session else {
+        let Some(generation) = &mut self.generation else {
             return Err(EngineError::WrongOrder("this answer is over"));
         };
-        if session.evaluated() < session.tokens().len() {
-            session.prefill_step(permit, slice)?;
-            return Ok(RunStep::Prefilled);
-        }
-        if let Some(token) = self.pending.take() {
-            session.decode(permit, token)?;
-        }
-        if self.text.is_stopped() || self.made >= self.most {
-            let reason = if self.text.is_stopped() {
-                FinishReason::Stop
-            } else {
-                FinishReason::Length
-            };
-            return Ok(RunStep::Finished {
-                reason,
-                text: self.text.finish(),
-            });
-        }
-        let token = self
-            .sampler
-            .sample(session.logits(), session.tokens(), self.made as u64)
-            .ok_or(EngineError::WrongOrder("there are no logits to choose from"))?;
-        if self.model.tokenizer().is_end(token) {
-            return Ok(RunStep::Finished {
-                reason: FinishReason::Stop,
-                text: self.text.finish(),
-            });
-        }
-        let mut bytes = Vec::new();
-        self.model.tokenizer().append_piece(token, false, &mut bytes)?;
-        self.made = self.made.saturating_add(1);
-        self.pending = Some(token);
-        Ok(RunStep::Token {
-            id: token,
-            text: self.text.push(&bytes),
+        generation.set_prefill_slice(slice);
+        Ok(match generation.step(permit)? {
+            Step::Prefilled { .. } => RunStep::Prefilled,
+            Step::Token { id, text } => RunStep::Token { id, text },
+            Step::Finished { reason, text, .. } => RunStep::Finished { reason, text },
         })
     }
 }
 
 impl Drop for CandleRun {
     fn drop(&mut self) {
-        *self.idle.lock().unwrap_or_else(PoisonError::into_inner) = self.session.take();
+        // What was evaluated serves the next turn, however this answer ended.
+        let session = self.generation.take().map(Generation::into_session);
+        *self.idle.lock().unwrap_or_else(PoisonError::into_inner) = session;
     }
 }

@@ -152,7 +152,7 @@ impl Fetch<'_> {
                     Ok(piece) => {
                         let skipped = skip.min(piece.len() as u64);
                         skip = skip.saturating_sub(skipped);
-                        buffer.extend(piece.into_iter().skip(skipped as usize));
+                        buffer.extend_from_slice(piece.get(skipped as usize..).unwrap_or_default());
                     }
                     Err(reason) => return Ok(Outcome::Failed(reason)),
                 }
