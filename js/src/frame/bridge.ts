@@ -20,6 +20,9 @@ import { ServiceWorkerHost } from "./service-worker-host.js";
 const GRANTED = "granted";
 const WITHDRAWN = "withdrawn";
 
+/** How long the node has to delete what it kept before it is ended and its storage is deleted under it. */
+const WITHDRAW_MS = 5_000;
+
 const HIDDEN: LayoutRequest = { mode: "hidden", width: 0, height: 0 };
 
 export class Bridge {
@@ -187,13 +190,12 @@ export class Bridge {
     await this.#showAssistant(justAgreed);
   }
 
+  /** Works whether or not there is a node that can be asked: what it kept is deleted here as well. */
   async #withdraw(): Promise<void> {
     this.#withdrawing = true;
-    try {
-      await this.#client.send({ type: "withdraw" });
-    } finally {
-      this.#withdrawing = false;
-    }
+    const asked = this.#client.send({ type: "withdraw" }).catch(() => undefined);
+    await Promise.race([asked, new Promise((resolve) => setTimeout(resolve, WITHDRAW_MS))]);
+    this.#withdrawing = false;
     this.#tabs.postMessage({ type: WITHDRAWN });
     await this.#forget();
     await this.#ask(true);

@@ -1,3 +1,4 @@
+import { KwaaiNetError } from "../protocol/errors.js";
 import type { ConsentRecord } from "../protocol/types.js";
 
 /** The node's folder, and its database (sdk-wasm/src/platform/blob_store.rs). */
@@ -20,11 +21,23 @@ export async function readRecord(now: number): Promise<ConsentRecord | null> {
   }
 }
 
-/** Deletes what is left of the node's storage after the node is gone. Another tab may still hold files. */
+/** Deletes what is left of the node's storage after the node is gone. */
 export async function clearStorage(): Promise<void> {
   globalThis.indexedDB?.deleteDatabase(DIRECTORY);
   const root = await navigator.storage?.getDirectory?.().catch(() => null);
-  await root?.removeEntry(DIRECTORY, { recursive: true }).catch(() => undefined);
+  // A worker that was just ended, here or in another tab, lets go of its files a moment later.
+  for (let tries = 0; tries < 20; tries += 1) {
+    try {
+      await root?.removeEntry(DIRECTORY, { recursive: true });
+      return;
+    } catch (error) {
+      if (error instanceof DOMException && error.name === "NotFoundError") return;
+    }
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  const message =
+    "Some files could not be deleted, because another tab of this site has them open: close it and try again.";
+  throw new KwaaiNetError("storageInUse", message, { retryable: true });
 }
 
 // The node checks it in full; here it decides only whether the visitor is asked.
