@@ -31,13 +31,15 @@ fn pull(context: &Context, id: &str) -> Result<u8, HostError> {
     let progress = ProgressView::new(context.output);
     let pulled = host.pull(id, &progress_only(&progress), &cancel);
     progress.clear();
-    let source = pulled.inspect_err(|error| {
-        if error.code() == ErrorCode::Cancelled {
+    let source = match pulled {
+        Err(error) if error.code() == ErrorCode::Cancelled && !context.output.json => {
             context
                 .output
                 .note("Stopped. What has arrived is kept: the same command goes on from there.");
+            return Ok(exit::INTERRUPTED);
         }
-    })?;
+        other => other?,
+    };
     let path = context.settings.models_dir().join(format!("{id}.gguf"));
     if context.output.json {
         context
