@@ -29,7 +29,8 @@ test("the public API is the one that was agreed on", { timeout: 60_000 }, () => 
   const parts = shown.map((name) => `// ${name}.ts\n${readFileSync(join(out, `${name}.d.ts`), "utf8")}`);
   rmSync(out, { recursive: true });
   const text = parts.join("\n");
-  if (process.env["UPDATE_GOLDEN"] === "1") {
+  const { UPDATE_GOLDEN: update } = process.env;
+  if (update === "1") {
     mkdirSync(dirname(golden), { recursive: true });
     writeFileSync(golden, text);
   }

@@ -1,7 +1,16 @@
 /** What somebody gets who installs @kwaainet/sdk. */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -105,13 +114,17 @@ describe("the tarball", () => {
 
   test("depends on nothing", () => {
     const folder = project("bare", {});
-    const manifest = JSON.parse(readFileSync(join(folder, "node_modules/@kwaainet/sdk/package.json"), "utf8"));
+    const manifest = JSON.parse(
+      readFileSync(join(folder, "node_modules/@kwaainet/sdk/package.json"), "utf8"),
+    );
     assert.deepEqual(Object.keys(manifest.dependencies ?? {}), []);
     assert.equal(manifest.scripts?.postinstall, undefined);
   });
 
   test("exports exactly its public API", async () => {
-    const folder = project("exports", { "look.mjs": 'console.log(Object.keys(await import("@kwaainet/sdk")).sort().join())' });
+    const folder = project("exports", {
+      "look.mjs": 'console.log(Object.keys(await import("@kwaainet/sdk")).sort().join())',
+    });
     assert.equal(run(process.execPath, ["look.mjs"], folder).trim(), "KwaaiNet,KwaaiNetError");
     writeFileSync(join(folder, "deep.mjs"), 'import "@kwaainet/sdk/dist/index.js"');
     const { status, stderr } = spawnSync(process.execPath, ["deep.mjs"], { cwd: folder, encoding: "utf8" });
@@ -147,9 +160,15 @@ new KwaaiNet({}).on("redy", () => {});
       const tsc = (file) =>
         spawnSync(
           join(bin, "tsc"),
-          [file, "--noEmit", "--strict", "--target", "es2022", "--lib", "es2023,dom,dom.iterable,dom.asynciterable"].concat(
-            ["--module", module, "--moduleResolution", resolution, "--types", "", "--ignoreConfig"],
-          ),
+          [
+            file,
+            "--noEmit",
+            "--strict",
+            "--target",
+            "es2022",
+            "--lib",
+            "es2023,dom,dom.iterable,dom.asynciterable",
+          ].concat(["--module", module, "--moduleResolution", resolution, "--types", "", "--ignoreConfig"]),
           { cwd: folder, encoding: "utf8" },
         );
       const good = tsc("good.ts");
@@ -174,7 +193,8 @@ describe("in Chromium, `new KwaaiNet({base})` reaches `ready`", () => {
 
   test("in a page that Vite built", async () => {
     const folder = project("vite", {
-      "index.html": '<!doctype html><meta charset="utf-8"><title>vite</title><script type="module" src="/main.js"></script>',
+      "index.html":
+        '<!doctype html><meta charset="utf-8"><title>vite</title><script type="module" src="/main.js"></script>',
       "main.js": `import { KwaaiNet } from "@kwaainet/sdk";${used()}`,
     });
     const { build } = await import(createRequire(join(root, "package.json")).resolve("vite"));
@@ -186,7 +206,10 @@ describe("in Chromium, `new KwaaiNet({base})` reaches `ready`", () => {
   test("with the package's own script and a base elsewhere", async () => {
     const folder = project("script", {});
     mkdirSync(join(pages, "script"), { recursive: true });
-    cpSync(join(folder, "node_modules/@kwaainet/sdk/dist/sovereign-ai.js"), join(pages, "script/sovereign-ai.js"));
+    cpSync(
+      join(folder, "node_modules/@kwaainet/sdk/dist/sovereign-ai.js"),
+      join(pages, "script/sovereign-ai.js"),
+    );
     const html = `<!doctype html><meta charset="utf-8"><title>script</title>
 <script src="sovereign-ai.js" data-base="${server.cdn}/" data-services="compute"></script>
 <script>kwaainet.on("ready", ({ purposes }) => {

@@ -6,7 +6,11 @@ import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
 
 const file = fileURLToPath(new URL("packaging.test.mjs", import.meta.url));
-const { status } = spawnSync(process.execPath, ["--test", "--test-reporter=spec", "--test-timeout=180000", file], {
-  stdio: "inherit",
-});
+const { status } = spawnSync(
+  process.execPath,
+  ["--test", "--test-reporter=spec", "--test-timeout=180000", file],
+  {
+    stdio: "inherit",
+  },
+);
 process.exit(status ?? 1);
