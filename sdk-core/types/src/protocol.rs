@@ -81,10 +81,6 @@ pub enum Command {
 #[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
 #[cfg_attr(feature = "ts", derive(tsify::Tsify))]
 #[non_exhaustive]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one reply is alive at a time, and it is serialised at once"
-)]
 pub enum Reply {
     /// Nothing more to say.
     Done,
