@@ -142,10 +142,12 @@ describe("the API", () => {
       }
     }));
 
-  test("lists the models and what of them is on the device", () =>
+  test("lists the models in OpenAI's shape, and what of them is on the device", () =>
     withTab({}, async (tab) => {
       const { value } = await tab.attempt(() => window.kwaainet.models.list());
-      const model = value.find(({ id }) => id === MODEL);
+      assert.equal(value.object, "list");
+      const { object, kwaainet: model } = value.data.find(({ id }) => id === MODEL);
+      assert.equal(object, "model");
       assert.equal(model.storedBytes, model.bytes);
       assert.equal(model.licence, "Apache-2.0");
     }));

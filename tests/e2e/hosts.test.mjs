@@ -131,6 +131,7 @@ describe("a site that blocks frames", () => {
     const visitor = await startVisitor();
     try {
       const tab = await visitor.open({
+        attributes: { assistant: "" },
         headers: {
           "content-security-policy": `default-src 'self'; script-src ${sites.cdn} 'wasm-unsafe-eval' blob:; worker-src blob:; connect-src ${sites.cdn}; style-src 'unsafe-inline'; frame-src 'none'`,
         },

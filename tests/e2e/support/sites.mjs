@@ -25,9 +25,10 @@ export async function startSites({ port = 0, inner }) {
       bytes: 0,
     };
     log.push(entry);
-    const fault = faults.find((candidate) => candidate.matches(entry));
     observe(response, entry);
-    if (fault) fault.apply(request, response, entry);
+    for (const fault of faults) {
+      if (fault.matches(entry)) fault.apply(request, response, entry);
+    }
     if (response.destroyed || response.writableEnded) return;
     const page = pages.get(`${host}${path}`);
     if (page) {
@@ -35,8 +36,7 @@ export async function startSites({ port = 0, inner }) {
       response.end(page.html);
       return;
     }
-    const delay = fault?.delayMs ?? 0;
-    setTimeout(() => inner.emit("request", request, response), delay);
+    inner.emit("request", request, response);
   });
   server.keepAliveTimeout = 1000;
   await new Promise((ready, failed) => {
@@ -204,6 +204,17 @@ export function refuse(pattern, status) {
     apply(_request, response) {
       response.writeHead(status);
       response.end();
+    },
+  };
+}
+
+/** Answers with another body. */
+export function replace(pattern, body, type = "application/json") {
+  return {
+    matches: ({ path }) => pattern.test(path),
+    apply(_request, response) {
+      response.writeHead(200, { "content-type": type, "cross-origin-resource-policy": "cross-origin" });
+      response.end(body);
     },
   };
 }

@@ -9,6 +9,9 @@ import { startChromium } from "./browser.mjs";
 import * as drawn from "./drawn.mjs";
 import { startSites } from "./sites.mjs";
 
+/** What the build made; another build can be named, for comparing two of them. */
+export const dist = process.env.KWAAINET_DIST ?? join(import.meta.dirname, "../../../cdn/dist");
+
 export const MODEL = "smollm2-135m-instruct-q4_1";
 export const modelFile = /\.gguf$/;
 
@@ -23,7 +26,7 @@ let sites = null;
 /** The sites of this process, started once. */
 export async function theSites() {
   if (sites === null) {
-    const inner = await demo.createServer({ port: 0, listen: false, dist: process.env.KWAAINET_DIST });
+    const inner = await demo.createServer({ port: 0, listen: false, dist });
     sites = await startSites({ port, inner: inner.server ?? inner });
   }
   return sites;
