@@ -54,7 +54,7 @@ pub fn peak_memory() -> Option<u64> {
 
 /// Four fifths of the machine's memory; 4 GiB where it cannot be told.
 pub fn default_memory_mib() -> u32 {
-    let mib = memory().map_or(4096, |memory| memory.total / 5 * 4 >> 20);
+    let mib = memory().map_or(4096, |memory| (memory.total / 5 * 4) >> 20);
     u32::try_from(mib).unwrap_or(u32::MAX).max(64)
 }
 
