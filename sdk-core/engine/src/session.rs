@@ -101,6 +101,9 @@ impl Session {
             self.model
                 .executor
                 .forward(&mut self.work, block, self.evaluated, wanted)?;
+            if !self.model.executor.backend.is_sound(&self.work) {
+                return Err(self.forget());
+            }
             budget = budget.saturating_sub(block.len());
             self.evaluated = self.evaluated.saturating_add(block.len());
             if is_last {
@@ -169,7 +172,7 @@ impl Session {
                 .executor
                 .forward(&mut self.work, block, first, wanted)?;
         }
-        if !finite {
+        if !finite || !self.model.executor.backend.is_sound(&self.work) {
             return Err(self.forget());
         }
         self.evaluated = tokens.len();
@@ -188,7 +191,8 @@ impl Session {
         let logits = self.model.executor.backend.logits(&self.work);
         // Not finite is whatever has all exponent bits set; magnitudes order like their bits.
         let magnitudes = logits.iter().map(|logit| logit.to_bits() & 0x7fff_ffff);
-        if magnitudes.fold(0, u32::max) >= f32::INFINITY.to_bits() {
+        let finite = magnitudes.fold(0, u32::max) < f32::INFINITY.to_bits();
+        if !finite || !self.model.executor.backend.is_sound(&self.work) {
             return Err(self.forget());
         }
         self.logits_valid = true;

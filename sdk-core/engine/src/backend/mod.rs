@@ -101,6 +101,9 @@ pub(crate) trait Backend: std::fmt::Debug + MaybeSend + MaybeSync + 'static {
     /// A workspace of this shape.
     fn workspace(&self, shape: &Shape) -> Result<Self::Workspace, EngineError>;
 
+    /// Whether all keys and values so far were numbers.
+    fn is_sound(&self, work: &Self::Workspace) -> bool;
+
     /// Forgets everything, including what nobody should look at any more.
     fn clear(&self, work: &mut Self::Workspace);
 

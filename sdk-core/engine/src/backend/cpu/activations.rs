@@ -146,6 +146,8 @@ unsafe fn round_body<S: Simd>(rounding: Rounding, x: &[f32], to: &mut Activation
                     let out = &mut to.floats[start * columns..][..tile * columns];
                     for (column, value) in x.iter().enumerate() {
                         out[column * tile + within] = match rounding {
+                            // The fast conversion has no NaN.
+                            Rounding::F16 if value.is_nan() => *value,
                             Rounding::F16 => f16_to_f32(f32_to_f16(*value)),
                             Rounding::Bf16 => bf16_to_f32(f32_to_bf16(*value)),
                             _ => *value,

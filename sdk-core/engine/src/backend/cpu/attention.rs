@@ -83,12 +83,13 @@ impl KvCache {
         self.values.fill(0);
     }
 
-    /// Stores keys and values of consecutive positions.
-    pub(crate) fn store(&mut self, first: usize, keys: &[f32], values: &[f32]) {
+    /// Stores keys and values of consecutive positions, and returns whether all are numbers: a half keeps neither
+    /// infinity nor, on every machine, NaN.
+    pub(crate) fn store(&mut self, first: usize, keys: &[f32], values: &[f32]) -> bool {
         let (len, capacity) = (self.head_len, self.capacity);
         let value_panels = len.div_ceil(PANEL);
         let token_len = self.kv_heads * len;
-        for (token, (keys, values)) in keys
+        for (token, (of_token, values)) in keys
             .chunks_exact(token_len)
             .zip(values.chunks_exact(token_len))
             .enumerate()
@@ -97,7 +98,7 @@ impl KvCache {
             for head in 0..self.kv_heads {
                 let at = (head * capacity + position / PANEL * PANEL) * len + position % PANEL;
                 let to = self.keys[at..].iter_mut().step_by(PANEL);
-                for (to, key) in to.zip(&keys[head * len..][..len]) {
+                for (to, key) in to.zip(&of_token[head * len..][..len]) {
                     *to = f32_to_f16(*key);
                 }
                 for (panel, values) in values[head * len..][..len].chunks(PANEL).enumerate() {
@@ -108,7 +109,14 @@ impl KvCache {
                 }
             }
         }
+        is_finite(keys) && is_finite(values)
     }
+}
+
+/// Whether all are numbers. Magnitudes order like their bits, and what is not finite comes last.
+fn is_finite(x: &[f32]) -> bool {
+    let magnitudes = x.iter().map(|x| x.to_bits() & 0x7fff_ffff);
+    magnitudes.fold(0, u32::max) < f32::INFINITY.to_bits()
 }
 
 /// Queries that are computed together at most.

@@ -12,6 +12,8 @@ mod ops;
 mod packed;
 mod quantised;
 mod simd;
+#[cfg(test)]
+mod tests;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod wasm;
 #[cfg(target_arch = "x86_64")]
@@ -73,6 +75,8 @@ pub(crate) struct Workspace {
     activations: Vec<(Rounding, Activations)>,
     cache: Vec<KvCache>,
     attention: AttentionScratch,
+    /// Whether everything that went into the cache was a number.
+    sound: bool,
 }
 
 impl Workspace {
@@ -214,10 +218,16 @@ impl Backend for Cpu {
             activations,
             cache,
             attention: attention.ok_or_else(no_memory)?,
+            sound: true,
         })
     }
 
+    fn is_sound(&self, work: &Workspace) -> bool {
+        work.sound
+    }
+
     fn clear(&self, work: &mut Workspace) {
+        work.sound = true;
         for cache in &mut work.cache {
             cache.clear();
         }
@@ -302,7 +312,7 @@ impl Backend for Cpu {
         if let (Some(cache), Some(keys), Some(values)) =
             (work.cache.get_mut(layer), key.get(..len), value.get(..len))
         {
-            cache.store(work.first, keys, values);
+            work.sound &= cache.store(work.first, keys, values);
         }
         work.put_back(Slot::Key, key);
         work.put_back(Slot::Value, value);

@@ -1,0 +1,522 @@
+//! The kernels against plain arithmetic, for every instruction set of this machine and every format.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use kwaainet_platform::{Parallel, Sequential};
+use kwaainet_testkit::tiny_gguf::{Noise, f16_bits, f16_value, quantise};
+
+use super::activations::{Activations, Rounding};
+use super::attention::{AttentionScratch, Heads, KvCache, attend};
+use super::half::{bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_f16};
+use super::isa::Isa;
+use super::matmul::{Product, multiply};
+use super::ops;
+use super::packed::PackedMatrix;
+use crate::error::EngineError;
+use crate::gguf::DType;
+use crate::model::{Activation, RopeKind};
+
+/// Runs pieces backwards, and claims to be four: an order that depends on nothing would not notice.
+#[derive(Debug, Default)]
+struct Backwards(AtomicUsize);
+
+impl Parallel for Backwards {
+    fn width(&self) -> usize {
+        4
+    }
+    fn run(&self, count: usize, piece: &(dyn Fn(usize) + Sync)) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+        (0..count).rev().for_each(piece);
+    }
+}
+
+fn noise(seed: u64, len: usize) -> Vec<f32> {
+    let mut noise = Noise(seed);
+    (0..len).map(|_| noise.number()).collect()
+}
+
+fn matrix(dtype: DType, rows: usize, columns: usize, numbers: &[f32]) -> PackedMatrix {
+    let mut matrix = PackedMatrix::new(dtype, rows, columns).unwrap();
+    let bytes = quantise(dtype.name(), numbers);
+    for row in bytes.chunks(matrix.row_bytes()) {
+        matrix.push_row(row, "test").unwrap();
+    }
+    assert!(matrix.is_complete());
+    matrix
+}
+
+fn product(isa: Isa, parallel: &dyn Parallel, weights: &PackedMatrix, x: &[f32]) -> Vec<f32> {
+    let mut activations = Activations::default();
+    activations.round(isa, Rounding::of(weights.dtype()), x, weights.columns());
+    let mut out = vec![f32::NAN; x.len() / weights.columns() * weights.rows()];
+    multiply(
+        isa,
+        parallel,
+        &mut [Product {
+            weights,
+            activations: &activations,
+            out: &mut out,
+        }],
+    );
+    out
+}
+
+/// What ggml's rounding leaves of a vector.
+fn rounded(rounding: Rounding, x: &[f32]) -> Vec<f64> {
+    match rounding {
+        Rounding::None => x.iter().map(|x| f64::from(*x)).collect(),
+        Rounding::F16 => x.iter().map(|x| f64::from(f16_value(f16_bits(*x)))).collect(),
+        Rounding::Bf16 => x
+            .iter()
+            .map(|x| f64::from(bf16_to_f32(f32_to_bf16(*x))))
+            .collect(),
+        Rounding::Blocks => x
+            .chunks(32)
+            .flat_map(|x| {
+                let largest = x.iter().fold(0.0_f32, |a, b| a.max(b.abs()));
+                let (inverse, scale) = (127.0 / largest, f64::from(f16_value(f16_bits(largest / 127.0))));
+                x.iter()
+                    .map(move |x| f64::from((x * inverse).round_ties_even()) * scale)
+                    .collect::<Vec<_>>()
+            })
+            .collect(),
+        Rounding::SuperBlocks => x
+            .chunks(256)
+            .flat_map(|x| {
+                let largest = x
+                    .iter()
+                    .fold(0.0_f32, |a, b| if b.abs() > a.abs() { *b } else { a });
+                let inverse = -127.0 / largest;
+                x.iter()
+                    .map(move |x| f64::from((x * inverse).round_ties_even()) * f64::from(1.0 / inverse))
+                    .collect::<Vec<_>>()
+            })
+            .collect(),
+    }
+}
+
+#[test]
+fn every_format_is_read_as_gguf_py_reads_it() {
+    // Random bits, dequantised by the Python package `gguf` (llama.cpp's own), which is nobody's work here.
+    let fixture = include_str!("../../../tests/fixtures/blocks.txt");
+    let hex = |text: &str| -> Vec<u8> {
+        let digit = |c: u8| (c as char).to_digit(16).unwrap() as u8;
+        text.as_bytes()
+            .chunks(2)
+            .map(|pair| digit(pair[0]) * 16 + digit(pair[1]))
+            .collect()
+    };
+    let mut seen = 0;
+    for line in fixture.lines() {
+        let parts: Vec<&str> = line.split(' ').collect();
+        let dtype = DType::ALL
+            .into_iter()
+            .find(|dtype| dtype.name() == parts[0])
+            .unwrap();
+        let expected: Vec<f32> = hex(parts[2])
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|f| f32::from_le_bytes(*f))
+            .collect();
+        let mut matrix = PackedMatrix::new(dtype, 18, 256).unwrap();
+        let zero = vec![0; matrix.row_bytes()];
+        for row in 0..18 {
+            matrix.push_row(if row == 17 { &[] } else { &zero }, "test").ok();
+            if row == 16 {
+                matrix.push_row(&hex(parts[1]), "test").unwrap();
+            }
+        }
+        let mut row = vec![0.0; 256];
+        matrix.row(17, 1.0, &mut row);
+        for (got, expected) in row.iter().zip(&expected) {
+            assert!(
+                (got - expected).abs() <= expected.abs() * 1e-6 + 1e-7,
+                "{dtype}: {got} {expected}"
+            );
+        }
+        seen += 1;
+    }
+    assert_eq!(seen, DType::ALL.len());
+}
+
+#[test]
+fn products_are_those_of_plain_arithmetic() {
+    for dtype in DType::ALL {
+        for (case, (rows, tokens)) in [(16, 1), (40, 13), (5, 4), (33, 9), (1, 7)]
+            .into_iter()
+            .enumerate()
+        {
+            let columns = 256 * (1 + case % 3);
+            let scale = [1.0, 1e-3, 300.0][case % 3];
+            let numbers: Vec<f32> = noise(case as u64, rows * columns)
+                .iter()
+                .map(|x| x * scale)
+                .collect();
+            let weights = matrix(dtype, rows, columns, &numbers);
+            let mut x = noise(77 + case as u64, tokens * columns);
+            x[3] = 40.0;
+            x[columns - 5] = -90.0;
+            x[32..64].fill(0.0);
+            let mut row = vec![0.0; columns];
+            let mut expected = vec![(0.0, 0.0); rows * tokens];
+            for r in 0..rows {
+                weights.row(r, 1.0, &mut row);
+                for (token, x) in x.chunks(columns).enumerate() {
+                    let x = rounded(Rounding::of(dtype), x);
+                    let terms = row
+                        .iter()
+                        .zip(x)
+                        .map(|(w, x)| f64::from(*w) * if x.is_nan() { 0.0 } else { x });
+                    expected[token * rows + r] =
+                        terms.fold((0.0, 0.0), |(sum, size), t| (sum + t, size + t.abs()));
+                }
+            }
+            for isa in Isa::available() {
+                for (got, (sum, size)) in product(isa, &Sequential, &weights, &x).iter().zip(&expected) {
+                    // f16 sums of `Q8_1` cost up to 2^-11 of the minimum's share.
+                    let tolerance = size
+                        * if matches!(dtype, DType::Q4_1 | DType::Q5_1) {
+                            1e-3
+                        } else {
+                            2e-6
+                        };
+                    assert!(
+                        (f64::from(*got) - sum).abs() <= tolerance + 1e-12,
+                        "{dtype} {} {rows}x{columns} {tokens}: {got} instead of {sum} (terms of {size})",
+                        isa.name()
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_result_does_not_depend_on_what_is_computed_beside_it() {
+    for dtype in DType::ALL {
+        let (rows, columns, tokens) = (200, 512, 23);
+        let weights = matrix(dtype, rows, columns, &noise(5, rows * columns));
+        let x = noise(6, tokens * columns);
+        for isa in Isa::available() {
+            let together = product(isa, &Sequential, &weights, &x);
+            let backwards = Backwards::default();
+            assert_eq!(
+                together,
+                product(isa, &backwards, &weights, &x),
+                "{dtype} {}",
+                isa.name()
+            );
+            assert!(backwards.0.into_inner() > 1, "the work was divided");
+            for (token, x) in x.chunks(columns).enumerate() {
+                let alone = product(isa, &Sequential, &weights, x);
+                assert_eq!(
+                    alone,
+                    together[token * rows..][..rows],
+                    "{dtype} {} {token}",
+                    isa.name()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn quantising_activations_rounds_as_ggml_does() {
+    // 0.5 and 1.5 units: ties go to the even number; zeros stay zeros.
+    let mut x = vec![0.0_f32; 32];
+    x[..4].copy_from_slice(&[127.0, 0.5, 1.5, -2.5]);
+    let mut activations = Activations::default();
+    for isa in Isa::available() {
+        activations.round(isa, Rounding::Blocks, &x, 32);
+        assert_eq!(activations.scales[0], 1.0);
+        assert_eq!(activations.half_sums[..2], [127 + 2 - 2, 0], "{}", isa.name());
+        activations.round(isa, Rounding::Blocks, &[0.0; 32], 32);
+        assert_eq!((activations.scales[0], activations.half_sums[0]), (0.0, 0));
+    }
+}
+
+#[test]
+fn what_is_not_a_number_stays_visible() {
+    for dtype in [DType::Q4_0, DType::Q8_0, DType::Q4K, DType::F16, DType::F32] {
+        let weights = matrix(dtype, 16, 256, &noise(1, 16 * 256));
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut x = noise(2, 256);
+            x[100] = bad;
+            for isa in Isa::available() {
+                // An f16 holds no infinity here: it is clamped, as large as it was.
+                let clamped = dtype == DType::F16 && bad.is_infinite();
+                let sound = product(isa, &Sequential, &weights, &x)
+                    .iter()
+                    .all(|y| y.is_finite());
+                assert_eq!(sound, clamped, "{dtype} {bad} {}", isa.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn weights_that_are_not_numbers_are_refused() {
+    let mut matrix = PackedMatrix::new(DType::Q4_0, 16, 32).unwrap();
+    let mut row = quantise("Q4_0", &noise(1, 32));
+    row[..2].copy_from_slice(&0x7e00_u16.to_le_bytes());
+    let error = matrix.push_row(&row, "blk.0.attn_q.weight").unwrap_err();
+    assert!(matches!(error, EngineError::NotFinite { what } if what.contains("blk.0.attn_q.weight")));
+    for (dtype, bytes) in [
+        (DType::F32, f32::NAN.to_le_bytes().to_vec()),
+        (DType::F16, 0xfc00_u16.to_le_bytes().to_vec()),
+        (DType::Bf16, 0x7f80_u16.to_le_bytes().to_vec()),
+    ] {
+        let mut matrix = PackedMatrix::new(dtype, 1, 1).unwrap();
+        assert!(
+            matches!(matrix.push_row(&bytes, "x"), Err(EngineError::NotFinite { .. })),
+            "{dtype}"
+        );
+    }
+}
+
+#[test]
+fn halves_are_exact() {
+    for bits in (0..=u16::MAX).filter(|bits| bits & 0x7c00 != 0x7c00) {
+        assert_eq!(f16_to_f32(bits), f16_value(bits));
+        assert_eq!(f32_to_f16(f16_value(bits)), bits);
+    }
+    for value in noise(3, 20_000) {
+        for value in [value, value * 1e-6, value * 1e4] {
+            let expected = f16_bits(value);
+            assert_eq!(
+                f32_to_f16(value),
+                if expected & 0x7fff == 0x7c00 {
+                    expected - 1
+                } else {
+                    expected
+                }
+            );
+        }
+    }
+    assert_eq!(f32_to_f16(1e9), 0x7bff);
+    assert!(f32_to_f16(f32::NAN) & 0x7fff > 0x7c00);
+}
+
+#[test]
+fn exp_is_exp() {
+    let mut worst = 0.0_f64;
+    for step in 0..350_000 {
+        let x = -87.0 + step as f32 * 0.0005;
+        let exact = f64::from(x).exp();
+        worst = worst.max((f64::from(ops::exp(x)) - exact).abs() / exact);
+    }
+    assert!(worst < 2e-7, "{worst}");
+    assert!(ops::exp(f32::NAN).is_nan());
+    assert!(ops::exp(f32::NEG_INFINITY) > 0.0 && ops::exp(f32::NEG_INFINITY) < 1e-37);
+}
+
+#[test]
+fn gates_and_norms_are_their_formulas() {
+    for isa in Isa::available() {
+        let (gate, up) = (noise(8, 100), noise(9, 100));
+        let mut silu = gate.clone();
+        ops::gate(isa, Activation::Silu, &mut silu, &up);
+        let mut gelu = gate.clone();
+        ops::gate(isa, Activation::GeluTanh, &mut gelu, &up);
+        for (at, x) in gate.iter().map(|x| f64::from(*x)).enumerate() {
+            let up = f64::from(up[at]);
+            assert!((f64::from(silu[at]) - x / (1.0 + (-x).exp()) * up).abs() < 1e-5);
+            let tanh = ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x)).tanh();
+            assert!((f64::from(gelu[at]) - 0.5 * x * (1.0 + tanh) * up).abs() < 1e-5);
+        }
+        let (x, weights) = (noise(10, 3 * 50), noise(11, 50));
+        let mut out = vec![0.0; x.len()];
+        ops::rms_norm(isa, &x, &weights, 1e-5, &mut out);
+        let mut in_place = x.clone();
+        ops::rms_norm_in_place(isa, &mut in_place, &weights, 1e-5);
+        assert_eq!(out, in_place);
+        for (x, out) in x.chunks(50).zip(out.chunks(50)) {
+            let mean: f64 = x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / 50.0;
+            for ((x, out), weight) in x.iter().zip(out).zip(&weights) {
+                let expected = f64::from(*x) / (mean + 1e-5).sqrt() * f64::from(*weight);
+                assert!((f64::from(*out) - expected).abs() < 1e-5);
+            }
+        }
+    }
+}
+
+#[test]
+fn rotation_turns_pairs_by_position() {
+    let mut rotation = ops::Rotation::default();
+    rotation.prepare(&[1.0, 0.25], 3, 2);
+    // One head of six, of which four are rotated; two tokens.
+    let x: Vec<f32> = (1..=12).map(|n| n as f32).collect();
+    for (kind, pairs) in [
+        (RopeKind::Adjacent, [(0, 1), (2, 3)]),
+        (RopeKind::Halves, [(0, 2), (1, 3)]),
+    ] {
+        let mut turned = x.clone();
+        rotation.apply(kind, &mut turned, 6, 1);
+        for token in 0..2 {
+            for (pair, (a, b)) in pairs.into_iter().enumerate() {
+                let angle = (3 + token) as f32 * [1.0, 0.25][pair];
+                let (a, b) = (token * 6 + a, token * 6 + b);
+                assert!(
+                    (turned[a] - (x[a] * angle.cos() - x[b] * angle.sin())).abs() < 1e-5,
+                    "{kind:?}"
+                );
+                assert!(
+                    (turned[b] - (x[a] * angle.sin() + x[b] * angle.cos())).abs() < 1e-5,
+                    "{kind:?}"
+                );
+            }
+            assert_eq!(turned[token * 6 + 4..][..2], x[token * 6 + 4..][..2]);
+        }
+    }
+}
+
+struct Attention {
+    heads: Heads,
+    queries: Vec<f32>,
+    keys: Vec<f32>,
+    values: Vec<f32>,
+    tokens: usize,
+}
+
+impl Attention {
+    fn new(queries: usize, kv: usize, len: usize, tokens: usize, window: Option<usize>) -> Self {
+        Self {
+            heads: Heads {
+                queries,
+                kv,
+                len,
+                scale: 0.3,
+                window,
+            },
+            queries: noise(1, tokens * queries * len),
+            keys: noise(2, tokens * kv * len),
+            values: noise(3, tokens * kv * len),
+            tokens,
+        }
+    }
+
+    /// In blocks of the given sizes, repeated.
+    fn run(&self, isa: Isa, parallel: &dyn Parallel, blocks: &[usize]) -> Vec<f32> {
+        let Heads { queries, kv, len, .. } = self.heads;
+        let mut cache = KvCache::new(self.tokens, kv, len).unwrap();
+        let mut scratch = AttentionScratch::new(self.tokens, len, parallel.width()).unwrap();
+        let mut out = vec![0.0; self.tokens * queries * len];
+        let mut first = 0;
+        for block in blocks.iter().cycle() {
+            let count = (*block).min(self.tokens - first);
+            if count == 0 {
+                break;
+            }
+            let of = |x: &[f32], heads: usize| x[first * heads * len..][..count * heads * len].to_vec();
+            cache.store(first, &of(&self.keys, kv), &of(&self.values, kv));
+            let part = &mut out[first * queries * len..];
+            attend(
+                isa,
+                parallel,
+                self.heads,
+                &cache,
+                first,
+                &of(&self.queries, queries),
+                &mut scratch,
+                part,
+            );
+            first += count;
+        }
+        out
+    }
+
+    fn expected(&self) -> Vec<f64> {
+        let Heads {
+            queries,
+            kv,
+            len,
+            scale,
+            window,
+        } = self.heads;
+        let half = |x: f32| f64::from(f16_value(f16_bits(x)));
+        let mut out = vec![0.0; self.tokens * queries * len];
+        for token in 0..self.tokens {
+            for head in 0..queries {
+                let of = token * queries * len + head * len;
+                let kv_head = head / (queries / kv);
+                let from = window.map_or(0, |window| (token + 1).saturating_sub(window));
+                let at = |position: usize| (position * kv + kv_head) * len;
+                let score = |position: usize| -> f64 {
+                    let key = &self.keys[at(position)..][..len];
+                    let query = &self.queries[of..][..len];
+                    let dot: f64 = key.iter().zip(query).map(|(k, q)| half(*k) * f64::from(*q)).sum();
+                    (dot * f64::from(scale)).exp()
+                };
+                let weights: Vec<f64> = (from..=token).map(score).collect();
+                let sum: f64 = weights.iter().sum();
+                for (position, weight) in (from..=token).zip(weights) {
+                    for element in 0..len {
+                        out[of + element] += weight / sum * half(self.values[at(position) + element]);
+                    }
+                }
+            }
+        }
+        out
+    }
+}
+
+#[test]
+fn attention_is_its_formula_however_it_is_cut() {
+    for (queries, kv, len, tokens, window) in [
+        (9, 3, 64, 75, None),
+        (4, 1, 24, 50, Some(11)),
+        (2, 2, 6, 33, Some(1)),
+        (4, 2, 32, 70, Some(40)),
+        (16, 2, 16, 20, None),
+    ] {
+        let case = Attention::new(queries, kv, len, tokens, window);
+        let expected = case.expected();
+        for isa in Isa::available() {
+            let whole = case.run(isa, &Sequential, &[tokens]);
+            for (got, expected) in whole.iter().zip(&expected) {
+                assert!(
+                    (f64::from(*got) - expected).abs() < 3e-5,
+                    "{} {queries}/{kv}",
+                    isa.name()
+                );
+            }
+            for blocks in [&[1][..], &[7, 1, 20], &[16]] {
+                assert_eq!(
+                    whole,
+                    case.run(isa, &Sequential, blocks),
+                    "{} {blocks:?}",
+                    isa.name()
+                );
+            }
+            assert_eq!(
+                whole,
+                case.run(isa, &Backwards::default(), &[tokens]),
+                "{}",
+                isa.name()
+            );
+        }
+    }
+}
+
+#[test]
+fn instruction_sets_agree() {
+    let sets = Isa::available();
+    println!(
+        "instruction sets here: {:?}",
+        sets.iter().map(|isa| isa.name()).collect::<Vec<_>>()
+    );
+    let cpu = super::Cpu::with_isa(Isa::Portable, Arc::new(Sequential));
+    assert_eq!(crate::backend::Backend::name(&cpu), "cpu (portable)");
+    let x = noise(4, 512 * 5);
+    for dtype in DType::ALL {
+        let weights = matrix(dtype, 48, 512, &noise(3, 48 * 512));
+        let expected = product(Isa::Portable, &Sequential, &weights, &x);
+        for isa in &sets {
+            for (a, b) in product(*isa, &Sequential, &weights, &x).iter().zip(&expected) {
+                assert!((a - b).abs() < 2e-3, "{dtype} {}: {a} {b}", isa.name());
+            }
+        }
+    }
+}
