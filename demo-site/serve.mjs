@@ -1,10 +1,11 @@
 /**
- * The two sites of the demo on one port, told apart by the Host header as two machines would be:
+ * The sites of the demo on one port, told apart by the Host header as machines would be:
  *
  *   http://site.localhost:PORT   somebody's website: plain files, no special header
  *   http://cdn.localhost:PORT    ours: cdn/dist, with the headers of cdn/headers.mjs
+ *   http://self.localhost:PORT   a website that serves our files itself, below /kwaainet/
  *
- * `*.localhost` is this machine and a secure context in every browser, and the two are different sites to it.
+ * `*.localhost` is this machine and a secure context in every browser, and they are different sites to it.
  * Run as a program: `node demo-site/serve.mjs [--port N]`.
  */
 import { createReadStream, existsSync, readFileSync, realpathSync, statSync } from "node:fs";
@@ -31,9 +32,9 @@ const types = {
 };
 
 /**
- * A server for both sites. `listen: false` gives one that is not listening, to be put behind another.
+ * A server for all of them. `listen: false` gives one that is not listening, to be put behind another.
  *
- * @param {{port?: number, host?: string, listen?: boolean, dist?: string, pages?: string,
+ * @param {{port?: number, host?: string, listen?: boolean, dist?: string, pages?: string, selfHosted?: string,
  *   onRequest?: (request: import("node:http").IncomingMessage, response: import("node:http").ServerResponse) => boolean | void}} [options]
  *   `onRequest` sees every request first; when it returns true it has answered.
  */
@@ -43,15 +44,17 @@ export async function createServer({
   listen = true,
   dist = join(here, "../cdn/dist"),
   pages = join(here, "public"),
+  selfHosted = join(here, "self-hosted"),
   onRequest,
 } = {}) {
   const server = createHttpServer((request, response) => {
     if (onRequest?.(request, response)) return;
-    answer(request, response, { dist, pages });
+    answer(request, response, { dist, pages, selfHosted });
   });
   const origins = (actual) => ({
     site: `http://site.localhost:${actual}`,
     cdn: `http://cdn.localhost:${actual}`,
+    selfHosted: `http://self.localhost:${actual}`,
   });
   if (!listen) return { server, ...origins(port), port, close: async () => {} };
   await new Promise((ready, failed) => {
@@ -70,7 +73,7 @@ export async function createServer({
   };
 }
 
-function answer(request, response, { dist, pages }) {
+function answer(request, response, { dist, pages, selfHosted }) {
   const [name, port] = (request.headers.host ?? "").split(":");
   if (!["GET", "HEAD", "OPTIONS"].includes(request.method)) {
     return refuse(response, 405, `${request.method} is not served here`);
@@ -83,6 +86,12 @@ function answer(request, response, { dist, pages }) {
   }
   if (name === "cdn.localhost") return serveCdn(request, response, dist, path);
   if (name === "site.localhost") return serveSite(request, response, pages, path, port);
+  if (name === "self.localhost") {
+    if (path.startsWith("/kwaainet/"))
+      return serveCdn(request, response, dist, path.slice("/kwaainet".length));
+    if (path === "/openai.js") return serveOpenAi(response);
+    return serveSite(request, response, selfHosted, path, port);
+  }
   const home = `http://site.localhost${port ? `:${port}` : ""}/`;
   if (path === "/" && (name === "localhost" || name === "127.0.0.1")) {
     response.writeHead(302, { Location: home });
@@ -130,8 +139,8 @@ function serveSite(request, response, pages, path, port) {
   if (!file.endsWith(".html")) return send(request, response, file, { "Cache-Control": "no-cache" });
   // The pages name the default port, as a website names its CDN.
   const html = readFileSync(file, "utf8").replaceAll(
-    `cdn.localhost:${DEFAULT_PORT}`,
-    `cdn.localhost:${port ?? 80}`,
+    `.localhost:${DEFAULT_PORT}`,
+    `.localhost:${port ?? 80}`,
   );
   const body = Buffer.from(html);
   response.writeHead(200, {
@@ -140,6 +149,30 @@ function serveSite(request, response, pages, path, port) {
     "Cache-Control": "no-cache",
   });
   return response.end(request.method === "HEAD" ? undefined : body);
+}
+
+let openAi = null;
+
+/** The official client as its users get it: unmodified, put into one file by a bundler. */
+async function serveOpenAi(response) {
+  openAi ??= import("esbuild").then(({ build }) =>
+    build({
+      stdin: { contents: 'export { default } from "openai";', resolveDir: here },
+      bundle: true,
+      write: false,
+      format: "esm",
+      minify: true,
+      logLevel: "silent",
+    }),
+  );
+  try {
+    const { outputFiles } = await openAi;
+    response.writeHead(200, { "Content-Type": types[".js"], "Cache-Control": "no-cache" });
+    response.end(Buffer.from(outputFiles[0].contents));
+  } catch (error) {
+    openAi = null;
+    refuse(response, 500, `the openai client cannot be bundled: ${error.message}`);
+  }
 }
 
 /** The file of a path, or nothing; never one outside `root`, also not through a link. */

@@ -34,11 +34,17 @@ try {
     console.log(`[${number + 1}/${steps.length}] ${what}: ${duration(Date.now() - start)}`);
   }
   const { createServer } = await import(`${root}/demo-site/serve.mjs`);
-  const { site, cdn } = await createServer({ port });
+  const { site, cdn, selfHosted } = await createServer({ port });
   console.log(`\nReady after ${duration(Date.now() - began)}. Open
 
-  ${site}/        a website with the tag and nothing else
-  ${cdn}/sovereign-ai.js   what the tag fetches
+  ${site}/
+      a website with the tag and nothing else
+  ${site}/demos.html
+      every other use, each on a page of its own
+  ${cdn}/sovereign-ai.js
+      what the tag fetches, from our own site
+  ${selfHosted}/
+      a website that serves our files itself, and the official openai client
 
 Ctrl-C ends it.`);
 } catch (error) {
