@@ -17,8 +17,8 @@ use crate::consent::{self, ConsentKeeper, Restored};
 use crate::engine::{InferenceEngine, RunnableModel};
 use crate::events::{EventBus, Events};
 use crate::model_store::ModelStore;
-use crate::models::Trusted;
 use crate::resources::{ResourceManager, SharedResources};
+use crate::trusted::Trusted;
 use crate::turn::Turns;
 use crate::{NodeError, chat};
 

@@ -45,6 +45,9 @@ pub enum NodeError {
     /// The store refused.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A model that cannot be deleted just now.
+    #[error("the model {0} is being fetched or loaded: stop that, or wait until it is done")]
+    InUse(String),
     /// A model that is larger than the storage cap.
     #[error(
         "the model {id} has {} but at most {} may be kept on this device: raise the storage cap or choose a smaller model",
@@ -139,6 +142,7 @@ impl NodeError {
             Self::ModelNotFound { .. } => ErrorCode::ModelNotFound,
             Self::Engine(error) => error.code(),
             Self::Store(error) => store_code(error),
+            Self::InUse(_) => ErrorCode::StorageInUse,
             Self::AboveStorageCap { .. } | Self::NoRoom { .. } => ErrorCode::StorageFull,
             Self::AboveMemoryCap { .. } => ErrorCode::OutOfMemory,
             Self::PromptTooLong { .. } => ErrorCode::ContextTooLong,

@@ -33,6 +33,7 @@ mod models;
 mod policy;
 mod resources;
 mod serve_port;
+mod trusted;
 mod turn;
 
 pub use cancel::Cancel;

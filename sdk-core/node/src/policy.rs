@@ -63,7 +63,7 @@ impl KwaaiNetCore {
         self.set_ceiling(limits);
         if kept_before && !purposes.contains(&Purpose::KeepModel) {
             self.activity.idle().await;
-            self.model_manager.delete_everything().await?;
+            self.model_manager.delete_kept().await?;
         }
         if let Err(error) = consent::keep(&*self.platform.store, &grant, limits).await {
             self.announce(&Event::Warning {

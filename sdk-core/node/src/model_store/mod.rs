@@ -102,6 +102,15 @@ impl Drop for Pin<'_> {
     }
 }
 
+/// Goes on when one blob cannot be deleted, and reports the first such failure.
+async fn delete_all(store: &dyn BlobStore) -> Result<(), StoreError> {
+    let mut outcome = Ok(());
+    for blob in store.list().await? {
+        outcome = outcome.and(store.delete(&blob.name).await);
+    }
+    outcome
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -370,7 +379,8 @@ impl ModelStore {
     /// Notes that a chunk is verified and written.
     async fn enter(&self, shelf: &Shelf<'_>, entry: &ModelEntry, chunk: usize) -> Result<(), NodeError> {
         let Some(mut journal) = self.journals(shelf).get(&entry.id).cloned() else {
-            return Ok(());
+            // Deleted under our feet: without a journal the fetch would never end.
+            return Err(StoreError::NotFound(journal_blob(&entry.id)).into());
         };
         journal.set(chunk, true);
         journal.write_bit(self.blobs(shelf), &entry.id, chunk).await?;
@@ -403,8 +413,20 @@ impl ModelStore {
         blobs.delete(&file_blob(id)).await
     }
 
-    /// Deletes a model from the device and from memory.
-    pub(crate) async fn delete(&self, id: &str) -> Result<(), StoreError> {
+    /// Deletes a model from the device and from memory, unless it is being fetched or loaded.
+    pub(crate) async fn delete(&self, id: &str) -> Result<(), NodeError> {
+        let fetching = lock(&self.fetching).get(id).cloned();
+        let _not_fetched_meanwhile = match &fetching {
+            Some(fetching) => Some(
+                fetching
+                    .try_lock()
+                    .ok_or_else(|| NodeError::InUse(id.to_owned()))?,
+            ),
+            None => None,
+        };
+        if lock(&self.pins).contains_key(id) {
+            return Err(NodeError::InUse(id.to_owned()));
+        }
         for kept in [true, false] {
             let shelf = Shelf {
                 kept,
@@ -424,16 +446,18 @@ impl ModelStore {
         self.remove(&shelf, id).await
     }
 
-    /// Deletes every blob, models or not.
+    /// Deletes every blob on the device, models or not.
+    pub(crate) async fn delete_kept(&self) -> Result<(), StoreError> {
+        let [device, _] = &self.journals;
+        lock(device).clear();
+        delete_all(&*self.platform.store).await
+    }
+
+    /// Deletes every blob, on the device and in memory.
     pub(crate) async fn delete_everything(&self) -> Result<(), StoreError> {
-        for journals in &self.journals {
-            lock(journals).clear();
-        }
-        for store in [&*self.platform.store, &self.memory as &dyn BlobStore] {
-            for blob in store.list().await? {
-                store.delete(&blob.name).await?;
-            }
-        }
-        Ok(())
+        let [_, memory] = &self.journals;
+        lock(memory).clear();
+        let kept = self.delete_kept().await;
+        delete_all(&self.memory).await.and(kept)
     }
 }

@@ -515,6 +515,38 @@ fn two_who_want_the_same_model_share_one_download_and_both_see_progress() {
 }
 
 #[test]
+fn a_model_on_its_way_cannot_be_deleted_under_the_download() {
+    let file = model_file(4, 1);
+    let home = home(&file, &[URL]).slow();
+    home.http.serve(URL, file.clone());
+    let node = home.agreed(ALL);
+    let deleted = std::sync::Mutex::new(None);
+    let out = |chunk: Chunk| {
+        if matches!(chunk, Chunk::Progress { progress } if progress.done >= 2 * MIB as u64 && progress.stage == Stage::Fetch)
+        {
+            let model = "m".to_owned();
+            *deleted.lock().unwrap() = poll_times(
+                node.dispatch(
+                    Origin::Panel,
+                    Command::DeleteModel { model },
+                    &|_: Chunk| {},
+                    &Cancel::new(),
+                ),
+                9,
+            );
+        }
+    };
+    let command = Command::LoadModel { model: None };
+    assert_eq!(
+        block_on(node.dispatch(Origin::Site, command, &out, &Cancel::new())),
+        network()
+    );
+    let refused = deleted.into_inner().unwrap().unwrap().unwrap_err();
+    assert_eq!((refused.code, refused.retryable), (ErrorCode::StorageInUse, true));
+    assert!(home.blob("m.gguf") == file);
+}
+
+#[test]
 fn cancelling_a_download_keeps_what_has_arrived() {
     let file = model_file(4, 1);
     let home = home(&file, &[URL]).slow();
