@@ -7,6 +7,12 @@ import type { AssistantClient, DeploymentModel } from "../frame/contracts.js";
 import type { ChatMessage, Receipt } from "../protocol/types.js";
 import { codeOf } from "./words.js";
 
+/**
+ * Small models wander and repeat themselves at the temperatures that suit large ones. Temperature and top-p are
+ * those of the example on SmolLM2's model card; the length ends what would go round in circles.
+ */
+const SAMPLING = { temperature: 0.2, top_p: 0.9, repetition_penalty: 1.1, max_tokens: 512 } as const;
+
 export interface Listener {
   delta(text: string): void;
   /** `stopped`: the visitor did; `cut`: the longest length was reached. */
@@ -56,7 +62,7 @@ export class Conversation {
     this.#running = { abort, finish: () => end(() => listener.done(null, "stopped")) };
     try {
       const done = await this.#client.chat(
-        { model: this.#model.id, messages: [...this.#messages, question], stream: true },
+        { model: this.#model.id, messages: [...this.#messages, question], stream: true, ...SAMPLING },
         {
           signal: abort.signal,
           onDelta: (delta) => {

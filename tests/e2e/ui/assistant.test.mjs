@@ -127,13 +127,16 @@ describe("a conversation", () => {
       await tab.rest(200);
       await tab.shot("answer");
       assert.match(await text(tab), /A small model: it can be wrong\./);
-      assert.deepEqual(await chats(tab), [
+      const [{ model, messages, stream, temperature, max_tokens }] = await chats(tab);
+      assert.deepEqual(
+        { model, messages, stream },
         {
           model: "smollm2-135m-instruct-q4_1",
           messages: [{ role: "user", content: "What is a tide?" }],
           stream: true,
         },
-      ]);
+      );
+      assert.ok(temperature < 0.5 && max_tokens <= 1024, "a small model is kept short and sober");
     }));
 
   test("the receipt says what the node says, also when that is not nice", () =>
