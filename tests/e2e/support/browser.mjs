@@ -124,6 +124,13 @@ export function rendererCpuMs(browserPid) {
   return nanoseconds / 1e6;
 }
 
+/** Milliseconds of processor time that everything on this machine has used so far. */
+export function machineCpuMs() {
+  const [, user, nice, system, , , irq, softirq] = read("/proc/stat").split("\n")[0].split(/\s+/).map(Number);
+  // In ticks of USER_HZ, which is 100 on every Linux that runs a browser.
+  return (user + nice + system + irq + softirq) * 10;
+}
+
 /** Resident memory of the browser's renderers that are not shared with others, in bytes. */
 export function rendererMemory(browserPid) {
   return descendants(browserPid)
