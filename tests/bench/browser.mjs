@@ -7,11 +7,11 @@ import { brotliCompressSync, constants } from "node:zlib";
 import * as demo from "@kwaainet/demo-site";
 import { rendererMemory, startChromium } from "../e2e/support/browser.mjs";
 import { startSites } from "../e2e/support/sites.mjs";
-import { pageWithTag, Tab } from "../e2e/support/world.mjs";
+import { dist, pageWithTag, Tab } from "../e2e/support/world.mjs";
 import { chatml, DECODE, messages, PREFILL } from "./prompts.mjs";
 
 const here = import.meta.dirname;
-const dist = join(here, "../../cdn/dist");
+
 const types = { ".js": "text/javascript", ".wasm": "application/wasm", ".html": "text/html" };
 export const rivals = {
   "wllama 3.8.1": { folder: "@wllama/wllama", port: "wllama3", wasm: ["wasm/wllama.wasm"] },
@@ -20,7 +20,7 @@ export const rivals = {
 
 /** @param {{model: string, rounds: number, log: (line: string) => void}} options */
 export async function benchBrowser({ model, rounds, log }) {
-  const inner = await demo.createServer({ port: 0, listen: false });
+  const inner = await demo.createServer({ port: 0, listen: false, dist });
   const sites = await startSites({ inner: inner.server ?? inner });
   const wllama = await serveRivals(model);
   const folder = mkdtempSync(join(tmpdir(), "kwaainet-bench-"));
