@@ -4,9 +4,9 @@
 // that no trained tokenizer has seen into letters, and then token ids differ.
 //
 //   npm install --no-save @unicode/unicode-15.1.0 && node unicode-classes.mjs
-import { writeFileSync } from 'node:fs';
+import { writeFileSync } from "node:fs";
 
-const VERSION = '15.1.0';
+const VERSION = "15.1.0";
 const CLASSES = { Letter: 1, Number: 2, Mark: 3, Punctuation: 4, Symbol: 5 };
 
 const classOf = new Uint8Array(0x110000);
@@ -24,17 +24,17 @@ for (let codePoint = 0; codePoint < classOf.length; codePoint += 1) {
 }
 
 const lines = [];
-let line = '   ';
+let line = "   ";
 for (const border of borders) {
   if (line.length + border.length + 2 > 109) {
     lines.push(line);
-    line = '   ';
+    line = "   ";
   }
   line += ` ${border},`;
 }
 lines.push(line);
 
-const target = new URL('../../sdk-core/engine/src/tokenizer/unicode_table.rs', import.meta.url);
+const target = new URL("../../sdk-core/engine/src/tokenizer/unicode_table.rs", import.meta.url);
 writeFileSync(
   target,
   `//! Unicode ${VERSION} general categories, written by tests/oracle/unicode-classes.mjs. Do not edit.
@@ -42,7 +42,7 @@ writeFileSync(
 /// Where the class changes: \`first code point << 3 | class\`, ascending. Before the first entry: other.
 #[rustfmt::skip]
 pub(super) static BORDERS: [u32; ${borders.length}] = [
-${lines.join('\n')}
+${lines.join("\n")}
 ];
 `,
 );

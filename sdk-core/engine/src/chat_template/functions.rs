@@ -156,8 +156,8 @@ fn method(state: &mut State<'_, '_>, value: &Value, name: &str, args: &[Value]) 
     if let (Some(glue), "join") = (value.as_str(), name) {
         return join(state, glue, args);
     }
-    if name == "format" {
-        return Err(invalid("the method format is not supported: use ~"));
+    if let (Some(text), "format") = (value.as_str(), name) {
+        return format_method(state, text, args);
     }
     if let Some(text) = value.as_str() {
         // `split` and its kind make a list slot of 24 bytes, and a string, of as little as one byte.
@@ -165,6 +165,36 @@ fn method(state: &mut State<'_, '_>, value: &Value, name: &str, args: &[Value]) 
         pay(state, text.len() * factor)?;
     }
     minijinja_contrib::pycompat::unknown_method_callback(state, value, name, args)
+}
+
+/// `'{} {0}'.format(…)`, without widths and other specifications, which could ask for any size.
+fn format_method(state: &State<'_, '_>, text: &str, args: &[Value]) -> Result<Value, Error> {
+    let mut out = String::new();
+    let mut rest = text;
+    let mut next = 0usize;
+    while let Some((before, behind)) = rest.split_once('{') {
+        let (field, behind) = behind
+            .split_once('}')
+            .ok_or_else(|| invalid("format: a brace is not closed"))?;
+        let index = if field.is_empty() {
+            next += 1;
+            next - 1
+        } else {
+            field.parse().unwrap_or(usize::MAX)
+        };
+        let item = args
+            .get(index)
+            .filter(|item| item.as_str().is_some() || item.kind() == ValueKind::Number);
+        let item =
+            item.ok_or_else(|| invalid("format: only {} and {0} with texts and numbers are supported"))?;
+        pay(state, before.len() + item.as_str().map_or(32, str::len))?;
+        out.push_str(before);
+        out.push_str(&item.to_string());
+        rest = behind;
+    }
+    pay(state, rest.len())?;
+    out.push_str(rest);
+    Ok(Value::from(out))
 }
 
 fn replace(state: &State<'_, '_>, text: &str, args: &[Value]) -> Result<Value, Error> {

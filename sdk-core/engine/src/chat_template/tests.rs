@@ -60,6 +60,7 @@ fn python_methods_and_functions_work() {
             "{% for k, v in {'b': 1, 'a': 2}.items() %}{{ k }}{{ v }}{% endfor %}",
             "b1a2",
         ),
+        ("{{ '<{}|{}{0}>'.format('a', 2) }}", "<a|2a>"),
         ("{{ {'a': none}.get('b', 'c') }}{{ messages[1:]|length }}", "c1"),
         (
             "{{ {'b': [1, 2.5, 'ü<>'], 'a': true}|tojson }}",

@@ -1,0 +1,203 @@
+//! Answers questions about this engine on standard input and output, one JSON object per line, for
+//! `tests/oracle`: `cargo run -p kwaainet-engine --example oracle_probe`.
+
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a tool of the tests, not part of the library"
+)]
+
+use std::io::{BufRead, Write};
+use std::sync::Arc;
+
+use futures::executor::block_on;
+use kwaainet_engine::gguf::Gguf;
+use kwaainet_engine::tokenizer::{EncodeOptions, Tokenizer};
+use kwaainet_engine::{
+    ChatTemplate, Generation, GenerationOptions, LoadOptions, LoadedModel, RenderOptions, SamplerOptions,
+    Session, Step,
+};
+use kwaainet_testkit::tiny_gguf::TinyModel;
+use kwaainet_types::{ChatMessage, ConsentGrant, Permit, RunAi};
+use serde_json::{Value, json};
+
+struct Probe {
+    permit: Permit<RunAi>,
+    session: Option<Session>,
+    /// Of a file without tensors.
+    vocabulary: Option<Tokenizer>,
+}
+
+fn text<'a>(question: &'a Value, key: &str) -> &'a str {
+    question[key]
+        .as_str()
+        .unwrap_or_else(|| panic!("{key} must be a text"))
+}
+
+fn tokens(question: &Value) -> Vec<u32> {
+    serde_json::from_value(question["tokens"].clone()).expect("tokens must be a list of numbers")
+}
+
+/// Logits as hexadecimal little-endian floats: exact, and quicker to read than a hundred thousand decimals.
+fn hex(logits: &[f32]) -> String {
+    logits
+        .iter()
+        .map(|logit| format!("{:08x}", logit.to_bits()))
+        .collect()
+}
+
+fn describe(tokenizer: &Tokenizer) -> Value {
+    json!({
+        "tokens": tokenizer.len(),
+        "bos": tokenizer.bos(),
+        "eos": tokenizer.eos(),
+        "adds_bos": tokenizer.adds_bos(),
+        "ends": tokenizer.ends(),
+    })
+}
+
+impl Probe {
+    fn session(&mut self) -> &mut Session {
+        self.session.as_mut().expect("load a model first")
+    }
+
+    fn load(&mut self, question: &Value) -> Value {
+        let file = std::fs::read(text(question, "path")).expect("the model can be read");
+        self.session = None;
+        self.vocabulary = None;
+        let options = LoadOptions {
+            context_length: question["context"].as_u64().unwrap_or(1024) as u32,
+            ..LoadOptions::default()
+        };
+        let mut progress = |_, _| {};
+        let model = match block_on(LoadedModel::load(&self.permit, &file, options, &mut progress)) {
+            Ok(model) => Arc::new(model),
+            Err(error) => return json!({ "error": error.to_string() }),
+        };
+        let answer = describe(model.tokenizer());
+        self.session = Some(Session::new(model).expect("there is memory for a session"));
+        answer
+    }
+
+    fn prefill(&mut self, tokens: &[u32]) {
+        let Self { permit, session, .. } = self;
+        let session = session.as_mut().expect("load a model first");
+        session.begin(tokens).expect("the tokens fit");
+        while session.prefill_step(permit, 64).expect("finite logits") > 0 {}
+    }
+
+    fn greedy(&mut self, question: &Value) -> Value {
+        let options = GenerationOptions {
+            sampler: SamplerOptions::greedy(),
+            max_tokens: question["count"].as_u64().expect("count") as usize,
+            ..GenerationOptions::default()
+        };
+        let session = self.session.take().expect("load a model first");
+        let mut generation = Generation::new(session, &tokens(question), options).expect("the tokens fit");
+        let mut ids = Vec::new();
+        let mut written = String::new();
+        loop {
+            match generation.step(&self.permit).expect("finite logits") {
+                Step::Prefilled { .. } => {}
+                Step::Token { id, text } => {
+                    ids.push(id);
+                    written += &text;
+                }
+                Step::Finished { text, .. } => {
+                    written += &text;
+                    break;
+                }
+            }
+        }
+        self.session = Some(generation.into_session());
+        json!({ "tokens": ids, "text": written })
+    }
+
+    fn answer(&mut self, question: &Value) -> Value {
+        match text(question, "op") {
+            "load" => self.load(question),
+            "load_vocabulary" => {
+                let file = std::fs::read(text(question, "path")).expect("the file can be read");
+                self.session = None;
+                let gguf = block_on(Gguf::read(&file)).expect("a sound file");
+                match Tokenizer::from_metadata(&gguf.metadata) {
+                    Ok(tokenizer) => json!(describe(self.vocabulary.insert(tokenizer))),
+                    Err(error) => json!({ "error": error.to_string() }),
+                }
+            }
+            "tokenize" => {
+                let options = EncodeOptions {
+                    add_special: question["add_special"].as_bool().unwrap_or(false),
+                    parse_special: question["parse_special"].as_bool().unwrap_or(false),
+                };
+                let model = self.session.as_ref().map(|session| Arc::clone(session.model()));
+                let of_model = model.as_ref().map(|model| model.tokenizer());
+                let tokenizer = of_model.or(self.vocabulary.as_ref()).expect("load a model first");
+                let tokens = tokenizer.encode(text(question, "text"), options);
+                let tokens = tokens.expect("the text can be tokenized");
+                let back = tokenizer.decode(&tokens, true).expect("known tokens");
+                json!({ "tokens": tokens, "text": back })
+            }
+            "logits" => {
+                self.prefill(&tokens(question));
+                json!({ "logits": hex(self.session().logits()) })
+            }
+            "greedy" => self.greedy(question),
+            "score" => {
+                let Self { permit, session, .. } = self;
+                let session = session.as_mut().expect("load a model first");
+                json!({ "scores": session.score(permit, &tokens(question)).expect("the tokens fit") })
+            }
+            "template" => {
+                let template = ChatTemplate::new(
+                    text(question, "source"),
+                    text(question, "bos"),
+                    text(question, "eos"),
+                );
+                let messages: Vec<ChatMessage> =
+                    serde_json::from_value(question["messages"].clone()).expect("a list of messages");
+                let options = RenderOptions {
+                    add_generation_prompt: true,
+                    now_unix_ms: question["now_unix_ms"].as_u64().unwrap_or(0),
+                };
+                match template.and_then(|template| template.render(&messages, options)) {
+                    Ok(prompt) => json!({ "prompt": prompt }),
+                    Err(error) => json!({ "error": error.to_string() }),
+                }
+            }
+            "tiny" => {
+                // Leaked: there are a few dozen of these names in a run.
+                let name = |key: &str| -> &'static str {
+                    Box::leak(text(question, key).to_owned().into_boxed_str())
+                };
+                let mut tiny = TinyModel::new(name("architecture"), name("format"));
+                tiny.seed = question["seed"].as_u64().unwrap_or(tiny.seed);
+                tiny.layers = question["layers"]
+                    .as_u64()
+                    .map_or(tiny.layers, |layers| layers as usize);
+                tiny.rope_factors = question["rope_factors"].as_bool().unwrap_or(false);
+                tiny.rope_scale = question["rope_scale"].as_f64().map(|factor| factor as f32);
+                std::fs::write(text(question, "path"), tiny.bytes()).expect("the folder can be written");
+                json!({})
+            }
+            other => panic!("there is no op {other:?}"),
+        }
+    }
+}
+
+fn main() {
+    let permit = ConsentGrant::of_operator(0).permit::<RunAi>(0).unwrap();
+    let mut probe = Probe {
+        permit,
+        session: None,
+        vocabulary: None,
+    };
+    let mut out = std::io::stdout().lock();
+    for line in std::io::stdin().lock().lines() {
+        let question: Value = serde_json::from_str(&line.unwrap()).expect("one JSON object per line");
+        writeln!(out, "{}", probe.answer(&question)).unwrap();
+        out.flush().unwrap();
+    }
+}

@@ -1,0 +1,292 @@
+//! An answer that is interrupted anywhere and resumed is the answer that was never interrupted.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "tests may fail loudly, and this one reads a model file if there is one"
+)]
+
+use std::sync::Arc;
+
+use futures::executor::block_on;
+use kwaainet_engine::tokenizer::EncodeOptions;
+use kwaainet_engine::{
+    EngineError, Generation, GenerationOptions, LoadOptions, LoadedModel, SamplerOptions, Session, Step,
+    Usage,
+};
+use kwaainet_testkit::tiny_gguf::TinyModel;
+use kwaainet_types::{ConsentGrant, FinishReason, Permit, RunAi};
+
+fn permit() -> Permit<RunAi> {
+    ConsentGrant::of_operator(0).permit::<RunAi>(0).unwrap()
+}
+
+fn load(file: &Vec<u8>, context_length: u32) -> Arc<LoadedModel> {
+    let options = LoadOptions {
+        context_length,
+        ..LoadOptions::default()
+    };
+    Arc::new(block_on(LoadedModel::load(&permit(), file, options, &mut |_, _| {})).unwrap())
+}
+
+fn tiny(architecture: &'static str, context: u32) -> Arc<LoadedModel> {
+    load(&TinyModel::new(architecture, "Q8_0").bytes(), context)
+}
+
+/// Tokens with the text that came with each, the rest of the text, why it ended.
+#[derive(Debug, Clone, PartialEq)]
+struct Answer {
+    pieces: Vec<(u32, String)>,
+    rest: String,
+    reason: FinishReason,
+    usage: Usage,
+}
+
+impl Answer {
+    fn text(&self) -> String {
+        let pieces: String = self.pieces.iter().map(|(_, text)| text.as_str()).collect();
+        pieces + &self.rest
+    }
+}
+
+fn generate(session: Session, prompt: &[u32], options: GenerationOptions) -> (Answer, Session) {
+    let permit = permit();
+    let mut generation = Generation::new(session, prompt, options).unwrap();
+    let mut pieces = Vec::new();
+    loop {
+        match generation.step(&permit).unwrap() {
+            Step::Prefilled { done, total } => assert!(done <= total),
+            Step::Token { id, text } => pieces.push((id, text)),
+            Step::Finished { reason, text, usage } => {
+                assert!(matches!(
+                    generation.step(&permit),
+                    Err(EngineError::WrongOrder(_))
+                ));
+                let answer = Answer {
+                    pieces,
+                    rest: text,
+                    reason,
+                    usage,
+                };
+                return (answer, generation.into_session());
+            }
+        }
+    }
+}
+
+fn fresh(model: &Arc<LoadedModel>, prompt: &[u32], options: GenerationOptions) -> Answer {
+    generate(Session::new(Arc::clone(model)).unwrap(), prompt, options).0
+}
+
+fn resumed_everywhere(model: &Arc<LoadedModel>, prompt: &[u32], options: &GenerationOptions) -> Answer {
+    let whole = fresh(model, prompt, options.clone());
+    for cut in 0..=whole.pieces.len() {
+        let (before, after) = whole.pieces.split_at(cut);
+        let resumed = fresh(
+            model,
+            prompt,
+            GenerationOptions {
+                resume: before.iter().map(|(id, _)| *id).collect(),
+                // Another slice than the first run had, as another device might choose.
+                prefill_slice: 5 + cut,
+                ..options.clone()
+            },
+        );
+        assert_eq!(resumed.pieces, after, "cut at {cut} of {:?}", whole.pieces);
+        assert_eq!(
+            (&resumed.rest, resumed.reason),
+            (&whole.rest, whole.reason),
+            "cut at {cut}"
+        );
+        assert_eq!(resumed.usage.completion_tokens, whole.usage.completion_tokens);
+    }
+    whole
+}
+
+fn sampled(seed: u64, max_tokens: usize) -> GenerationOptions {
+    GenerationOptions {
+        sampler: SamplerOptions {
+            temperature: 1.5,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            repetition_penalty: 1.2,
+            seed,
+            ..SamplerOptions::default()
+        },
+        max_tokens,
+        ..GenerationOptions::default()
+    }
+}
+
+#[test]
+fn a_resumed_answer_equals_the_uninterrupted_one() {
+    for architecture in ["llama", "gemma3"] {
+        let model = tiny(architecture, 256);
+        for seed in 0..2 {
+            let whole = resumed_everywhere(&model, &[5, 9, 13, 40, 41], &sampled(seed, 24));
+            assert!(!whole.pieces.is_empty(), "{architecture}, seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn stop_strings_and_broken_characters_survive_every_cut() {
+    let model = tiny("llama", 256);
+    // A random model writes random bytes: find a stop string that ends its answer over a border of tokens.
+    let whole = fresh(&model, &[5, 9, 13], sampled(3, 30));
+    let text = whole.text();
+    assert!(
+        text.contains('\u{fffd}'),
+        "the sample has broken characters: {text:?}"
+    );
+    let characters: Vec<char> = text.chars().collect();
+    let mut stopped = 0;
+    for start in (2..characters.len().saturating_sub(4)).step_by(3) {
+        let stop: String = characters[start..start + 3].iter().collect();
+        let options = GenerationOptions {
+            stop: vec![stop.clone(), "never seen".to_owned()],
+            ..sampled(3, 30)
+        };
+        let answer = resumed_everywhere(&model, &[5, 9, 13], &options);
+        assert!(!answer.text().contains(&stop));
+        assert!(text.starts_with(&answer.text()));
+        stopped += usize::from(answer.reason == FinishReason::Stop);
+    }
+    assert!(stopped > 0);
+}
+
+#[test]
+fn the_context_is_the_last_limit() {
+    let model = tiny("llama", 32);
+    let prompt: Vec<u32> = (1..=20).collect();
+    let whole = resumed_everywhere(&model, &prompt, &sampled(1, 1000));
+    if whole.reason == FinishReason::Length {
+        // The last token needs no place in the context.
+        assert_eq!(whole.pieces.len(), 13);
+    }
+    let session = Session::new(Arc::clone(&model)).unwrap();
+    let long: Vec<u32> = (0..40).collect();
+    let error = Generation::new(session, &long, sampled(1, 5)).unwrap_err();
+    let expected = EngineError::ContextFull {
+        needed: 40,
+        available: 32,
+    };
+    assert_eq!(error, expected);
+}
+
+#[test]
+fn the_next_turn_reuses_the_conversation() {
+    let model = tiny("qwen3", 256);
+    let prompt: Vec<u32> = (10..60).collect();
+    let session = Session::new(Arc::clone(&model)).unwrap();
+    let (first, session) = generate(session, &prompt, sampled(1, 8));
+    let mut next = prompt.clone();
+    next.extend(first.pieces.iter().map(|(id, _)| *id));
+    next.extend([7, 8, 9]);
+    let (second, _) = generate(session, &next, sampled(2, 8));
+    let evaluated = prompt.len() + first.pieces.len() - 1;
+    assert_eq!(second.usage.reused_tokens, evaluated, "{:?}", second.usage);
+    assert_eq!(second.pieces, fresh(&model, &next, sampled(2, 8)).pieces);
+}
+
+#[test]
+fn a_step_evaluates_no_more_than_its_slice() {
+    let model = tiny("llama", 256);
+    let prompt: Vec<u32> = (0..50).collect();
+    let session = Session::new(model).unwrap();
+    let mut generation = Generation::new(session, &prompt, sampled(1, 1)).unwrap();
+    let mut last = 0;
+    while let Step::Prefilled { done, total } = generation.step(&permit()).unwrap() {
+        assert!(done - last <= 16 && total == 50);
+        last = done;
+    }
+    assert_eq!(last, 50);
+}
+
+#[test]
+fn options_out_of_range_are_named() {
+    let model = tiny("llama", 64);
+    let default = GenerationOptions::default;
+    for (options, name) in [
+        (
+            GenerationOptions {
+                max_tokens: 0,
+                ..default()
+            },
+            "max_tokens",
+        ),
+        (
+            GenerationOptions {
+                prefill_slice: 0,
+                ..default()
+            },
+            "prefill_slice",
+        ),
+        (
+            GenerationOptions {
+                stop: vec![String::new()],
+                ..default()
+            },
+            "stop",
+        ),
+        (
+            GenerationOptions {
+                stop: vec!["x".repeat(300)],
+                ..default()
+            },
+            "stop",
+        ),
+        (
+            GenerationOptions {
+                stop: vec!["x".to_owned(); 20],
+                ..default()
+            },
+            "stop",
+        ),
+    ] {
+        let session = Session::new(Arc::clone(&model)).unwrap();
+        match Generation::new(session, &[1], options).unwrap_err() {
+            EngineError::Options(error) => assert_eq!(error.name, name),
+            other => panic!("{other}"),
+        }
+    }
+    let session = Session::new(Arc::clone(&model)).unwrap();
+    assert_eq!(
+        Generation::new(session, &[], default()).unwrap_err(),
+        EngineError::NoTokens
+    );
+}
+
+/// With real weights, if they have been fetched: prompt by template, greedy and sampled.
+#[test]
+fn real_weights_resume_at_every_token() {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../.cache/models/smollm2-135m-instruct-q4_1.gguf"
+    );
+    let Ok(file) = std::fs::read(path) else {
+        eprintln!("SKIPPED: real_weights_resume_at_every_token: there is no {path}");
+        return;
+    };
+    let model = load(&file, 256);
+    let options = EncodeOptions {
+        add_special: true,
+        parse_special: true,
+    };
+    let prompt = "<|im_start|>user\nWrite three emoji and a café in 東京.<|im_end|>\n<|im_start|>assistant\n";
+    let prompt = model.tokenizer().encode(prompt, options).expect("a short text");
+    for options in [
+        GenerationOptions {
+            sampler: SamplerOptions::greedy(),
+            max_tokens: 10,
+            ..GenerationOptions::default()
+        },
+        GenerationOptions {
+            stop: vec!["caf".to_owned(), ".\n".to_owned()],
+            ..sampled(42, 12)
+        },
+    ] {
+        resumed_everywhere(&model, &prompt, &options);
+    }
+}

@@ -1,0 +1,199 @@
+// A model file with every tensor turned into 32-bit floats, so that two engines can be compared without the
+// rounding of activations that comes with quantised weights. Written from the block layouts in ggml-common.h,
+// independent of the engine under test.
+import { closeSync, openSync, readFileSync, writeSync } from "node:fs";
+import { Reader } from "./gguf.mjs";
+
+const half = new Float32Array(65536);
+for (let bits = 0; bits < 65536; bits += 1) {
+  const exponent = (bits >> 10) & 31;
+  const fraction = bits & 1023;
+  const size =
+    exponent === 0
+      ? fraction * 2 ** -24
+      : exponent === 31
+        ? Number.POSITIVE_INFINITY
+        : (1 + fraction / 1024) * 2 ** (exponent - 15);
+  half[bits] = bits & 0x8000 ? -size : size;
+}
+const f16 = (bytes, at) => half[bytes[at] | (bytes[at + 1] << 8)];
+const i8 = (byte) => (byte << 24) >> 24;
+
+/** Scale and minimum of group `j` of Q4_K and Q5_K: 6 bits each, packed into 12 bytes. */
+function scaleAndMinimum(bytes, at, j) {
+  if (j < 4) return [bytes[at + j] & 63, bytes[at + j + 4] & 63];
+  return [
+    (bytes[at + j + 4] & 15) | ((bytes[at + j - 4] >> 6) << 4),
+    (bytes[at + j + 4] >> 4) | ((bytes[at + j] >> 6) << 4),
+  ];
+}
+
+function q4(bytes, at, out, to, hasMinimum) {
+  const d = f16(bytes, at);
+  const m = hasMinimum ? f16(bytes, at + 2) : -8 * d;
+  const quants = at + (hasMinimum ? 4 : 2);
+  for (let i = 0; i < 16; i += 1) {
+    out[to + i] = (bytes[quants + i] & 15) * d + m;
+    out[to + i + 16] = (bytes[quants + i] >> 4) * d + m;
+  }
+}
+
+function q5(bytes, at, out, to, hasMinimum) {
+  const d = f16(bytes, at);
+  const m = hasMinimum ? f16(bytes, at + 2) : -16 * d;
+  const high = at + (hasMinimum ? 4 : 2);
+  const bit = (i) => ((bytes[high + (i >> 3)] >> (i & 7)) & 1) << 4;
+  for (let i = 0; i < 16; i += 1) {
+    const byte = bytes[high + 4 + i];
+    out[to + i] = ((byte & 15) | bit(i)) * d + m;
+    out[to + i + 16] = ((byte >> 4) | bit(i + 16)) * d + m;
+  }
+}
+
+function q45k(bytes, at, out, to, isQ5) {
+  const d = f16(bytes, at);
+  const minimum = f16(bytes, at + 2);
+  const high = at + 16;
+  const quants = at + (isQ5 ? 48 : 16);
+  for (let j = 0; j < 8; j += 1) {
+    const [scale, m] = scaleAndMinimum(bytes, at + 4, j);
+    for (let i = 0; i < 32; i += 1) {
+      const byte = bytes[quants + (j >> 1) * 32 + i];
+      const low = j & 1 ? byte >> 4 : byte & 15;
+      const fifth = isQ5 ? ((bytes[high + i] >> j) & 1) << 4 : 0;
+      out[to + 32 * j + i] = d * scale * (low | fifth) - minimum * m;
+    }
+  }
+}
+
+function q2k(bytes, at, out, to) {
+  const d = f16(bytes, at + 80);
+  const minimum = f16(bytes, at + 82);
+  for (let i = 0; i < 256; i += 1) {
+    const scale = bytes[at + (i >> 4)];
+    const byte = bytes[at + 16 + (i >> 7) * 32 + (i & 31)];
+    out[to + i] = d * (scale & 15) * ((byte >> (2 * ((i >> 5) & 3))) & 3) - minimum * (scale >> 4);
+  }
+}
+
+function q3k(bytes, at, out, to) {
+  const d = f16(bytes, at + 108);
+  const scales = at + 96;
+  for (let i = 0; i < 256; i += 1) {
+    const group = i >> 4;
+    const low = group < 8 ? bytes[scales + group] & 15 : bytes[scales + group - 8] >> 4;
+    const scale = (low | (((bytes[scales + 8 + (group & 3)] >> (2 * (group >> 2))) & 3) << 4)) - 32;
+    const byte = bytes[at + 32 + (i >> 7) * 32 + (i & 31)];
+    const third = (bytes[at + (i & 31)] >> (i >> 5)) & 1 ? 0 : 4;
+    out[to + i] = d * scale * (((byte >> (2 * ((i >> 5) & 3))) & 3) - third);
+  }
+}
+
+function q6k(bytes, at, out, to) {
+  const d = f16(bytes, at + 208);
+  for (let i = 0; i < 256; i += 1) {
+    const part = i >> 7;
+    const within = i & 127;
+    const lane = within & 31;
+    const quarter = within >> 5;
+    const byte = bytes[at + 64 * part + lane + 32 * (quarter & 1)];
+    const low = quarter < 2 ? byte & 15 : byte >> 4;
+    const high = (bytes[at + 128 + 32 * part + lane] >> (2 * quarter)) & 3;
+    out[to + i] = d * i8(bytes[at + 192 + (i >> 4)]) * ((low | (high << 4)) - 32);
+  }
+}
+
+/** By ggml's id: numbers and bytes of a block, and how to read one. */
+const FORMATS = {
+  1: [
+    1,
+    2,
+    (bytes, at, out, to) => {
+      out[to] = f16(bytes, at);
+    },
+  ],
+  2: [32, 18, (bytes, at, out, to) => q4(bytes, at, out, to, false)],
+  3: [32, 20, (bytes, at, out, to) => q4(bytes, at, out, to, true)],
+  6: [32, 22, (bytes, at, out, to) => q5(bytes, at, out, to, false)],
+  7: [32, 24, (bytes, at, out, to) => q5(bytes, at, out, to, true)],
+  8: [
+    32,
+    34,
+    (bytes, at, out, to) => {
+      for (let i = 0; i < 32; i += 1) out[to + i] = f16(bytes, at) * i8(bytes[at + 2 + i]);
+    },
+  ],
+  10: [256, 84, q2k],
+  11: [256, 110, q3k],
+  12: [256, 144, (bytes, at, out, to) => q45k(bytes, at, out, to, false)],
+  13: [256, 176, (bytes, at, out, to) => q45k(bytes, at, out, to, true)],
+  14: [256, 210, q6k],
+  30: [
+    1,
+    2,
+    (bytes, at, out, to) => {
+      out[to] = new Float32Array(Uint32Array.of((bytes[at] | (bytes[at + 1] << 8)) << 16).buffer)[0];
+    },
+  ],
+};
+
+function floats(bytes, at, kind, count) {
+  if (kind === 0) return bytes.subarray(at, at + 4 * count);
+  const [block, size, read] = FORMATS[kind];
+  const out = new Float32Array(count);
+  for (let i = 0; i < count / block; i += 1) read(bytes, at + i * size, out, i * block);
+  return Buffer.from(out.buffer);
+}
+
+const align = (position, alignment) => Math.ceil(position / alignment) * alignment;
+
+/** Writes `to`: the model `from` with 32-bit floats only. */
+export function dequantise(from, to) {
+  const bytes = readFileSync(from);
+  const reader = new Reader(bytes);
+  reader.pos = 8;
+  const tensorCount = reader.u64();
+  const keyCount = reader.u64();
+  const keysAt = reader.pos;
+  for (let i = 0; i < keyCount; i += 1) {
+    reader.text();
+    reader.skip(reader.u32());
+  }
+  const keysEnd = reader.pos;
+  const tensors = [];
+  for (let i = 0; i < tensorCount; i += 1) {
+    const start = reader.pos;
+    reader.text();
+    const dimensions = reader.u32();
+    let count = 1;
+    for (let d = 0; d < dimensions; d += 1) count *= reader.u64();
+    const shapeEnd = reader.pos;
+    tensors.push({ head: bytes.subarray(start, shapeEnd), count, kind: reader.u32(), offset: reader.u64() });
+  }
+  const dataAt = align(reader.pos, 32);
+
+  const table = [];
+  let offset = 0;
+  for (const { head, count } of tensors) {
+    const tail = Buffer.alloc(12);
+    tail.writeBigUInt64LE(BigInt(offset), 4);
+    table.push(head, tail);
+    offset = align(offset + 4 * count, 32);
+  }
+  const head = Buffer.concat([bytes.subarray(0, 24), bytes.subarray(keysAt, keysEnd), ...table]);
+  const file = openSync(to, "w");
+  try {
+    writeSync(file, head, 0, head.length, 0);
+    const newDataAt = align(head.length, 32);
+    let position = newDataAt;
+    for (const { count, kind, offset } of tensors) {
+      const data = floats(bytes, dataAt + offset, kind, count);
+      for (let done = 0; done < data.length; )
+        done += writeSync(file, data, done, Math.min(data.length - done, 1 << 26), position + done);
+      position = newDataAt + align(position - newDataAt + data.length, 32);
+    }
+    writeSync(file, Buffer.alloc(32), 0, 32, position);
+  } finally {
+    closeSync(file);
+  }
+}

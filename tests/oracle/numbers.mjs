@@ -1,0 +1,134 @@
+// Logits, greedy text and perplexity.
+import { readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { dequantise } from "./lib/dequantise.mjs";
+import { LlamaModel } from "./lib/llama.mjs";
+import { argmax, cosine, record, same } from "./lib/table.mjs";
+
+const prompts = JSON.parse(readFileSync(new URL("fixtures/prompts.json", import.meta.url), "utf8"));
+const prose = readFileSync(new URL("fixtures/prose.txt", import.meta.url), "utf8");
+const GREEDY_TOKENS = 16;
+/** Floats are slow: fewer continuations. */
+const FLOAT_CONTINUATIONS = 20;
+
+const share = (count, total) => `${count} of ${total} (${((100 * count) / total).toFixed(1)} %)`;
+
+/** What an engine says about the prompts. */
+async function measure(engine, sequences, greedySequences, tokens) {
+  const logits = [];
+  for (const sequence of sequences) logits.push(await engine.logits(sequence));
+  const greedy = [];
+  for (const sequence of greedySequences) greedy.push(await engine.greedy(sequence, GREEDY_TOKENS));
+  const scores = await engine.score(tokens);
+  const perplexity = Math.exp(-scores.reduce((sum, score) => sum + score, 0) / scores.length);
+  return { logits, greedy, perplexity };
+}
+
+function compare(ours, theirs) {
+  const cosines = ours.logits.map((logits, i) => cosine(logits, theirs.logits[i]));
+  return {
+    lowest: Math.min(...cosines),
+    mean: cosines.reduce((sum, value) => sum + value, 0) / cosines.length,
+    likeliest: ours.logits.filter((logits, i) => argmax(logits) === argmax(theirs.logits[i])).length,
+    prompts: cosines.length,
+    greedy: ours.greedy.filter((tokens, i) => same(tokens, theirs.greedy[i])).length,
+    continuations: ours.greedy.length,
+    off: Math.abs(ours.perplexity / theirs.perplexity - 1),
+  };
+}
+
+function report(name, found, limits) {
+  const { lowest, mean, likeliest, prompts, greedy, continuations, off } = found;
+  const cosines = `lowest ${lowest.toFixed(6)}, mean ${mean.toFixed(6)}`;
+  const isClose = lowest >= limits.lowest && mean >= limits.mean;
+  record(
+    `${name}: cosine of logits`,
+    cosines,
+    `lowest >= ${limits.lowest.toFixed(4)}, mean >= ${limits.mean.toFixed(4)}`,
+    isClose,
+  );
+  record(
+    `${name}: likeliest token`,
+    share(likeliest, prompts),
+    `>= ${limits.likeliest} %`,
+    100 * likeliest >= limits.likeliest * prompts,
+  );
+  record(
+    `${name}: first 16 greedy tokens`,
+    share(greedy, continuations),
+    `>= ${limits.greedy.toFixed(0)} %`,
+    100 * greedy >= limits.greedy * continuations,
+  );
+  record(
+    `${name}: perplexity`,
+    `${(100 * off).toFixed(3)} % off`,
+    `within ${(100 * limits.off).toFixed(1)} %`,
+    off <= limits.off,
+  );
+}
+
+/**
+ * A real model, on text, twice.
+ *
+ * As the file is: its quantised weights make every engine round activations to 8 bits, and the model amplifies that
+ * noise. Two settings of llama.cpp itself (flash attention off and on) differ by as much, so that difference is the
+ * yardstick: this engine may not be further from llama.cpp than llama.cpp is from itself.
+ *
+ * With the weights turned into floats: nothing is rounded, and what remains would be a mistake.
+ */
+export async function checkNumbers(name, llama, path, probe, scratch) {
+  const model = await LlamaModel.load(llama, path);
+  const sequences = prompts.map((prompt) => [...model.prefix(), ...model.tokenize(prompt, true)]);
+  const tokens = [...model.prefix(), ...model.tokenize(prose, false)];
+  const theirs = await measure(model, sequences, sequences, tokens);
+  await model.close();
+  const other = await LlamaModel.load(llama, path, { flashAttention: true });
+  const itself = compare(await measure(other, sequences, sequences, tokens), theirs);
+  await other.close();
+  await probe.load(path);
+  const ours = compare(await measure(probe, sequences, sequences, tokens), theirs);
+  console.log(
+    `      llama.cpp with itself, flash attention off and on: cosine lowest ${itself.lowest.toFixed(6)}, mean ` +
+      `${itself.mean.toFixed(6)}, likeliest ${itself.likeliest}, greedy ${itself.greedy}, perplexity ${(100 * itself.off).toFixed(3)} % off`,
+  );
+  report(`${name}, as it is`, ours, {
+    lowest: Math.min(0.999, itself.lowest - 0.005),
+    mean: Math.min(0.999, itself.mean - 0.0005),
+    likeliest: Math.min(98, (100 * itself.likeliest) / itself.prompts - 2),
+    greedy: Math.min(90, (100 * itself.greedy) / itself.continuations - 10),
+    off: 0.005,
+  });
+
+  const floats = join(scratch, "floats.gguf");
+  dequantise(path, floats);
+  const exact = await LlamaModel.load(llama, floats);
+  const few = sequences.slice(0, FLOAT_CONTINUATIONS);
+  const reference = await measure(exact, sequences, few, tokens);
+  await exact.close();
+  await probe.load(floats);
+  const found = compare(await measure(probe, sequences, few, tokens), reference);
+  report(`${name}, as floats`, found, { lowest: 0.999, mean: 0.999, likeliest: 98, greedy: 90, off: 0.005 });
+  rmSync(floats);
+}
+
+/**
+ * A random model of one or a few layers: its probabilities mean nothing, so what counts is the direction of the
+ * logits. Quantised activations and a random net give each engine noise of its own; a wrongly read format is far off.
+ */
+export async function checkTinyNumbers(name, model, probe, vocabulary, lowestAllowed) {
+  let state = 12345;
+  const next = () => {
+    state = (Math.imul(state, 1103515245) + 12345) >>> 0;
+    return (state >>> 8) % vocabulary;
+  };
+  const sequences = [1, 2, 7, 30, 31, 33, 60, 120].map((length) => Array.from({ length }, next));
+  let lowest = 1;
+  for (const tokens of sequences)
+    lowest = Math.min(lowest, cosine(await probe.logits(tokens), await model.logits(tokens)));
+  record(
+    `${name}: cosine of logits`,
+    `lowest ${lowest.toFixed(6)}`,
+    `each >= ${lowestAllowed}`,
+    lowest >= lowestAllowed,
+  );
+}
