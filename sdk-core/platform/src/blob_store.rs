@@ -112,10 +112,12 @@ pub fn check_blob_name(name: &str) -> Result<(), StoreError> {
     Ok(())
 }
 
+type SharedBytes = Arc<Mutex<Vec<u8>>>;
+
 /// A store in memory: the fake of every test, and the store of a visitor who does not keep the model.
 #[derive(Debug, Clone)]
 pub struct MemoryBlobStore {
-    blobs: Arc<Mutex<BTreeMap<String, Arc<Mutex<Vec<u8>>>>>>,
+    blobs: Arc<Mutex<BTreeMap<String, SharedBytes>>>,
     capacity: u64,
 }
 

@@ -124,10 +124,12 @@ impl PackedMatrix {
         match Planes::of(self.dtype) {
             Some(planes) => {
                 for (group, out) in out.chunks_mut(GROUP).enumerate() {
-                    let scales = &scales_of(planes, self.columns, panel, group, lane);
+                    let scales = scales_of(planes, self.columns, panel, group, lane);
+                    let scales = scales
+                        .iter()
+                        .flat_map(|pair| std::iter::repeat_n(pair, GROUP / 2));
                     let quants = quants_of(planes, panel, group, lane);
-                    for (column, (to, quant)) in out.iter_mut().zip(quants).enumerate() {
-                        let (scale, min) = scales[column / (GROUP / 2)];
+                    for ((to, quant), (scale, min)) in out.iter_mut().zip(quants).zip(scales) {
                         *to = (scale * quant as f32 - min) * factor;
                     }
                 }

@@ -3,7 +3,6 @@
 #![expect(
     unsafe_code,
     clippy::indexing_slicing,
-    clippy::needless_range_loop,
     reason = "kernel: lengths were checked by the caller, and loops over a tile index several arrays at once"
 )]
 
