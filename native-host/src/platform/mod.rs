@@ -5,6 +5,7 @@ mod clock;
 mod http;
 mod parallel;
 mod random;
+mod record;
 
 pub use blob_store::{FileBlobStore, LocalFile, free_space};
 pub use clock::SystemClock;
