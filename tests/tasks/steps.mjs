@@ -37,7 +37,7 @@ export const steps = [
   },
   { name: "Rust, its wasm target and its source", group: "setup", run: rust },
   { name: "cargo fmt", group: "check", run: () => cargo(["fmt", "--all", "--check"]) },
-  { name: "biome", group: "check", run: () => tests(bin("biome"), ["ci", "--error-on-warnings", "."]) },
+  { name: "biome", group: "check", run: () => tests(bin("biome"), ["ci", "--colors=off", "--error-on-warnings", "."]) },
   { name: "tsc", group: "check", run: () => tests(bin("tsc"), ["--noEmit", "-p", "js"]) },
   { name: "architecture", group: "check", run: () => node("--test", ["tests/architecture/"]) },
   {
