@@ -5,7 +5,9 @@ import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { APICallError, generateText, streamText } from "ai";
 import { MODEL, modelFile, serve } from "./server.mjs";
 
-const skip = modelFile() ? false : "SKIPPED, LOUDLY: the model is not in .cache/models (npm run build fetches it)";
+const skip = modelFile()
+  ? false
+  : "SKIPPED, LOUDLY: the model is not in .cache/models (npm run build fetches it)";
 const prompt = "What is the capital of France? Answer in one short sentence.";
 
 describe("@ai-sdk/openai-compatible", { skip, timeout: 300_000 }, () => {

@@ -5,7 +5,9 @@ import { connect } from "node:net";
 import { after, before, describe, test } from "node:test";
 import { modelFile, serve } from "./server.mjs";
 
-const skip = modelFile() ? false : "SKIPPED, LOUDLY: the model is not in .cache/models (npm run build fetches it)";
+const skip = modelFile()
+  ? false
+  : "SKIPPED, LOUDLY: the model is not in .cache/models (npm run build fetches it)";
 
 describe("kwaainet serve over plain HTTP", { skip, timeout: 300_000 }, () => {
   let server;
@@ -58,7 +60,10 @@ describe("kwaainet serve over plain HTTP", { skip, timeout: 300_000 }, () => {
     });
     assert.equal(preflight.status, 204);
     assert.match(preflight.headers["access-control-allow-methods"], /POST/);
-    assert.equal((await send("OPTIONS", "/v1/chat/completions", { origin: "https://evil.example" })).status, 403);
+    assert.equal(
+      (await send("OPTIONS", "/v1/chat/completions", { origin: "https://evil.example" })).status,
+      403,
+    );
   });
 
   test("wrong methods, types and bodies", async () => {
@@ -67,7 +72,14 @@ describe("kwaainet serve over plain HTTP", { skip, timeout: 300_000 }, () => {
     // What a form on a stranger's page could send without asking first.
     const form = await send("POST", "/v1/chat/completions", { "content-type": "text/plain" }, "{}");
     assert.equal(form.status, 415);
-    for (const body of ["", "{", "[]", '{"messages":3}', "\u0000", '{"messages":[{"role":"robot","content":"x"}]}']) {
+    for (const body of [
+      "",
+      "{",
+      "[]",
+      '{"messages":3}',
+      "\u0000",
+      '{"messages":[{"role":"robot","content":"x"}]}',
+    ]) {
       const answer = await send("POST", "/v1/chat/completions", json, body);
       assert.equal(answer.status, 400, body);
       assert.ok(JSON.parse(answer.text).error.message, body);
@@ -83,7 +95,9 @@ describe("kwaainet serve over plain HTTP", { skip, timeout: 300_000 }, () => {
 
   test("nonsense on the wire does no harm", async () => {
     await new Promise((done, failed) => {
-      const socket = connect(server.port, "127.0.0.1", () => socket.end("\u0016\u0003\u0001 this is not HTTP\r\n\r\n"));
+      const socket = connect(server.port, "127.0.0.1", () =>
+        socket.end("\u0016\u0003\u0001 this is not HTTP\r\n\r\n"),
+      );
       socket.on("error", failed);
       socket.on("close", done);
       socket.resume();

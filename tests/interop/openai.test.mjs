@@ -5,7 +5,9 @@ import OpenAI from "openai";
 import { MODEL, modelFile, serve } from "./server.mjs";
 
 const QUESTION = [{ role: "user", content: "What is the capital of France? Answer in one short sentence." }];
-const skip = modelFile() ? false : "SKIPPED, LOUDLY: the model is not in .cache/models (npm run build fetches it)";
+const skip = modelFile()
+  ? false
+  : "SKIPPED, LOUDLY: the model is not in .cache/models (npm run build fetches it)";
 
 describe("openai", { skip, timeout: 300_000 }, () => {
   let server;
@@ -30,7 +32,13 @@ describe("openai", { skip, timeout: 300_000 }, () => {
 
   test("answers a chat, the same for the same seed", async () => {
     const ask = () =>
-      client.chat.completions.create({ model: MODEL, messages: QUESTION, max_tokens: 24, temperature: 0.7, seed: 7 });
+      client.chat.completions.create({
+        model: MODEL,
+        messages: QUESTION,
+        max_tokens: 24,
+        temperature: 0.7,
+        seed: 7,
+      });
     const [first, second] = [await ask(), await ask()];
     const [choice] = first.choices;
     assert.equal(first.object, "chat.completion");
@@ -43,7 +51,12 @@ describe("openai", { skip, timeout: 300_000 }, () => {
   });
 
   test("knows the capital of France", async () => {
-    const answer = await client.chat.completions.create({ model: MODEL, messages: QUESTION, max_tokens: 24, temperature: 0 });
+    const answer = await client.chat.completions.create({
+      model: MODEL,
+      messages: QUESTION,
+      max_tokens: 24,
+      temperature: 0,
+    });
     assert.match(answer.choices[0].message.content, /Paris/);
   });
 
@@ -75,16 +88,32 @@ describe("openai", { skip, timeout: 300_000 }, () => {
   });
 
   test("has the client's own stream helper", async () => {
-    const runner = client.chat.completions.stream({ model: MODEL, messages: QUESTION, max_tokens: 8, temperature: 0 });
+    const runner = client.chat.completions.stream({
+      model: MODEL,
+      messages: QUESTION,
+      max_tokens: 8,
+      temperature: 0,
+    });
     const final = await runner.finalChatCompletion();
     assert.ok(final.choices[0].message.content.length > 0);
   });
 
   test("stops at stop strings and at max_completion_tokens", async () => {
-    const stopped = await client.completions.create({ model: MODEL, prompt: "1, 2, 3, 4, 5,", max_tokens: 32, temperature: 0, stop: [" 8"] });
+    const stopped = await client.completions.create({
+      model: MODEL,
+      prompt: "1, 2, 3, 4, 5,",
+      max_tokens: 32,
+      temperature: 0,
+      stop: [" 8"],
+    });
     assert.equal(stopped.choices[0].finish_reason, "stop");
     assert.ok(!stopped.choices[0].text.includes("8"));
-    const cut = await client.chat.completions.create({ model: MODEL, messages: QUESTION, max_completion_tokens: 1, temperature: 0 });
+    const cut = await client.chat.completions.create({
+      model: MODEL,
+      messages: QUESTION,
+      max_completion_tokens: 1,
+      temperature: 0,
+    });
     assert.equal(cut.choices[0].finish_reason, "length");
     assert.equal(cut.usage.completion_tokens, 1);
   });
@@ -95,12 +124,14 @@ describe("openai", { skip, timeout: 300_000 }, () => {
     assert.equal(whole.object, "text_completion");
     assert.match(whole.choices[0].text, /Paris/);
     let text = "";
-    for await (const chunk of await client.completions.create({ ...request, stream: true })) text += chunk.choices[0].text;
+    for await (const chunk of await client.completions.create({ ...request, stream: true }))
+      text += chunk.choices[0].text;
     assert.equal(text, whole.choices[0].text);
   });
 
   test("says in OpenAI's shape what is wrong", async () => {
-    const ask = (change) => client.chat.completions.create({ model: MODEL, messages: QUESTION, max_tokens: 1, ...change });
+    const ask = (change) =>
+      client.chat.completions.create({ model: MODEL, messages: QUESTION, max_tokens: 1, ...change });
     const refused = (status, code, param) => (error) => {
       assert.ok(error instanceof OpenAI.APIError, `${error}`);
       assert.deepEqual([error.status, error.code, error.param ?? undefined], [status, code, param]);
@@ -110,15 +141,30 @@ describe("openai", { skip, timeout: 300_000 }, () => {
     await assert.rejects(ask({ model: "gpt-4o" }), refused(404, "model_not_found"));
     await assert.rejects(ask({ messages: [] }), refused(400, "invalid_value"));
     await assert.rejects(ask({ temperature: 99 }), refused(400, "invalid_value"));
-    await assert.rejects(ask({ tools: [{ type: "function", function: { name: "f" } }] }), refused(400, "invalid_value", "tools"));
-    await assert.rejects(ask({ messages: [{ role: "user", content: "word ".repeat(5000) }] }), refused(400, "context_length_exceeded"));
-    await assert.rejects(ask({ messages: [{ role: "user", content: "word ".repeat(5000) }], stream: true }), refused(400, "context_length_exceeded"));
+    await assert.rejects(
+      ask({ tools: [{ type: "function", function: { name: "f" } }] }),
+      refused(400, "invalid_value", "tools"),
+    );
+    await assert.rejects(
+      ask({ messages: [{ role: "user", content: "word ".repeat(5000) }] }),
+      refused(400, "context_length_exceeded"),
+    );
+    await assert.rejects(
+      ask({ messages: [{ role: "user", content: "word ".repeat(5000) }], stream: true }),
+      refused(400, "context_length_exceeded"),
+    );
     await assert.rejects(client.embeddings.create({ model: MODEL, input: "x" }), refused(400, "unsupported"));
     await assert.rejects(client.get("/nonsense"), refused(404, "unknown_url"));
   });
 
   test("a client that goes away frees the engine", async () => {
-    const long = { model: MODEL, messages: [{ role: "user", content: "Tell me a very long story." }], max_tokens: 1500, temperature: 1, seed: 3 };
+    const long = {
+      model: MODEL,
+      messages: [{ role: "user", content: "Tell me a very long story." }],
+      max_tokens: 1500,
+      temperature: 1,
+      seed: 3,
+    };
     const stream = await client.chat.completions.create({ ...long, stream: true });
     for await (const chunk of stream) if (chunk.choices[0]?.delta.content) break;
     const controller = new AbortController();

@@ -29,8 +29,13 @@ export function modelFile() {
 export async function serve(flags = []) {
   const args = ["serve", "--json", "--port", "0", "--model", modelFile(), ...flags];
   // Settings of whoever runs the tests must not decide their outcome.
-  const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("KWAAINET_")));
-  const child = spawn(program(), args, { env: { ...env, XDG_CONFIG_HOME: "/nonexistent" }, stdio: ["ignore", "pipe", "pipe"] });
+  const env = Object.fromEntries(
+    Object.entries(process.env).filter(([name]) => !name.startsWith("KWAAINET_")),
+  );
+  const child = spawn(program(), args, {
+    env: { ...env, XDG_CONFIG_HOME: "/nonexistent" },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
   let errors = "";
   child.stderr.on("data", (data) => {
     errors += data;
