@@ -16,16 +16,17 @@ const CORE = ["types", "platform", "engine", "node"];
 /** The specification's bar, for the lines of the core as a whole. */
 const LEAST_PERCENT = 80;
 
-function llvmTool(name) {
+function llvmTool(name, { install = true } = {}) {
   const sysroot = execFileSync("rustc", ["--print", "sysroot"], { encoding: "utf8" }).trim();
   const triples = readdirSync(join(sysroot, "lib/rustlib"));
   const found = triples
     .map((triple) => join(sysroot, "lib/rustlib", triple, "bin", name))
     .find((path) => existsSync(path));
-  if (found === undefined) {
-    throw new Error(`${name} is missing: run \`rustup component add llvm-tools\``);
+  if (found !== undefined) return found;
+  if (install && spawnSync("rustup", ["component", "add", "llvm-tools"], { stdio: "inherit" }).status === 0) {
+    return llvmTool(name, { install: false });
   }
-  return found;
+  throw new Error(`${name} is missing: run \`rustup component add llvm-tools\``);
 }
 
 /** Builds and runs the tests of the core; throws when one fails. Returns the lines covered, in per cent. */
