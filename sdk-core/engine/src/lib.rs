@@ -12,6 +12,8 @@
 //! ```
 
 mod backend;
+#[cfg(feature = "candle")]
+pub mod candle_reference;
 mod chat_template;
 mod error;
 mod executor;

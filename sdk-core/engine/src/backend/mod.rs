@@ -3,6 +3,8 @@
 //! Operations name buffers ([`Slot`]) instead of passing numbers, so that a GPU can keep them to itself and be asked for
 //! nothing but logits. `cpu` is the backend of every device, and the reference of those to come.
 
+#[cfg(feature = "candle")]
+pub(crate) mod candle;
 pub(crate) mod cpu;
 
 use kwaainet_platform::{MaybeSend, MaybeSync};

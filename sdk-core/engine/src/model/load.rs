@@ -11,10 +11,10 @@ use super::info::{ModelInfo, describe};
 use super::tensors::{Role, TensorMap, Use};
 use crate::backend::Backend;
 use crate::backend::cpu::{Cpu, bf16_to_f32, f16_to_f32};
+use crate::chat_template::{ChatTemplate, TemplateError};
 use crate::error::EngineError;
 use crate::executor::{Executor, Weight, shape_of};
 use crate::gguf::{DType, Gguf, TensorInfo};
-use crate::chat_template::{ChatTemplate, TemplateError};
 use crate::tokenizer::Tokenizer;
 
 /// Most bytes that are read at once; the only buffer besides the weights themselves.
@@ -209,7 +209,7 @@ impl LoadedModel {
     }
 }
 
-async fn read_weights<B: Backend>(
+pub(crate) async fn read_weights<B: Backend>(
     backend: &B,
     source: &dyn ReadAt,
     tensors: &TensorMap,

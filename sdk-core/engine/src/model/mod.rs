@@ -7,5 +7,7 @@ mod tensors;
 
 pub(crate) use config::{Activation, Config, RopeKind};
 pub use info::{ModelInfo, check_runnable};
+#[cfg(feature = "candle")]
+pub(crate) use load::read_weights;
 pub use load::{LoadOptions, LoadedModel, MemoryPlan, Progress};
 pub(crate) use tensors::{Part, Role, TensorMap, Use};

@@ -1,15 +1,15 @@
 //! The processor: kernels in the instruction set of the machine, on as many threads as the host lends.
 
-mod activations;
+pub(crate) mod activations;
 mod attention;
 mod blocks;
 mod float;
 mod half;
-mod isa;
+pub(crate) mod isa;
 mod layout;
-mod matmul;
-mod ops;
-mod packed;
+pub(crate) mod matmul;
+pub(crate) mod ops;
+pub(crate) mod packed;
 mod quantised;
 mod simd;
 #[cfg(test)]
@@ -44,7 +44,9 @@ pub(crate) struct Cpu {
 
 impl std::fmt::Debug for Cpu {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Cpu").field("isa", &self.isa).finish_non_exhaustive()
+        f.debug_struct("Cpu")
+            .field("isa", &self.isa)
+            .finish_non_exhaustive()
     }
 }
 
@@ -80,7 +82,7 @@ pub(crate) struct Workspace {
 }
 
 impl Workspace {
-    fn slot(&self, slot: Slot) -> &[f32] {
+    pub(super) fn slot(&self, slot: Slot) -> &[f32] {
         let len = self.tokens.saturating_mul(self.shape.len(slot));
         self.slots
             .get(slot as usize)
@@ -88,7 +90,7 @@ impl Workspace {
             .unwrap_or_default()
     }
 
-    fn slot_mut(&mut self, slot: Slot) -> &mut [f32] {
+    pub(super) fn slot_mut(&mut self, slot: Slot) -> &mut [f32] {
         let len = self.tokens.saturating_mul(self.shape.len(slot));
         self.slots
             .get_mut(slot as usize)
@@ -98,7 +100,10 @@ impl Workspace {
 
     /// Takes a buffer out, so that others can be borrowed; put it back.
     fn take(&mut self, slot: Slot) -> Vec<f32> {
-        self.slots.get_mut(slot as usize).map(std::mem::take).unwrap_or_default()
+        self.slots
+            .get_mut(slot as usize)
+            .map(std::mem::take)
+            .unwrap_or_default()
     }
 
     fn put_back(&mut self, slot: Slot, buffer: Vec<f32>) {
@@ -246,7 +251,10 @@ impl Backend for Cpu {
 
     fn embed(&self, work: &mut Workspace, table: &PackedMatrix, tokens: &[u32], factor: f32) {
         let width = work.shape.width;
-        for (token, to) in tokens.iter().zip(work.slot_mut(Slot::Hidden).chunks_exact_mut(width)) {
+        for (token, to) in tokens
+            .iter()
+            .zip(work.slot_mut(Slot::Hidden).chunks_exact_mut(width))
+        {
             table.row(*token as usize, factor, to);
         }
     }
@@ -269,7 +277,8 @@ impl Backend for Cpu {
         let mut activations = std::mem::take(&mut work.activations);
         let columns = work.shape.len(from);
         for (rounding, activations) in &mut activations {
-            let wanted = |product: &Linear<'_, PackedMatrix>| Rounding::of(product.weights.dtype()) == *rounding;
+            let wanted =
+                |product: &Linear<'_, PackedMatrix>| Rounding::of(product.weights.dtype()) == *rounding;
             if products.iter().any(wanted) {
                 activations.round(self.isa, *rounding, work.slot(from), columns);
             }
