@@ -205,20 +205,28 @@ export class Bridge {
   async #forget(): Promise<void> {
     if (this.#record === null) return;
     this.#record = null;
+    this.#tellConsent();
+    this.#client.detach();
+    this.#client.failAll(new KwaaiNetError("consentRequired", "Consent was withdrawn."));
+    this.#worker?.stop();
+    this.#worker = null;
+    try {
+      await this.#serviceWorker?.remove();
+      this.#serviceWorker = null;
+      await clearStorage();
+    } finally {
+      // Last, so that the visitor is not told before it is true.
+      this.#hideAssistant();
+    }
+  }
+
+  #hideAssistant(): void {
     this.#assistant?.unmount();
     this.#assistantRoot?.remove();
     this.#assistant = null;
     this.#assistantRoot = null;
     this.#assistantLayout = HIDDEN;
-    this.#client.detach();
-    this.#client.failAll(new KwaaiNetError("consentRequired", "Consent was withdrawn."));
-    this.#worker?.stop();
-    this.#worker = null;
     if (this.#panel === null) this.#layout(HIDDEN);
-    this.#tellConsent();
-    await this.#serviceWorker?.remove();
-    this.#serviceWorker = null;
-    await clearStorage();
   }
 
   #tellConsent(): void {

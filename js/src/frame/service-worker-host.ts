@@ -41,14 +41,11 @@ export class ServiceWorkerHost {
   }
 
   async remove(): Promise<void> {
+    const names = await caches.keys().catch(() => []);
+    await Promise.all(
+      names.filter((name) => name.startsWith(CACHE_PREFIX)).map((name) => caches.delete(name)),
+    );
     await this.#registration?.unregister();
-    for (const name of await caches.keys().catch(() => [])) {
-      if (!name.startsWith(CACHE_PREFIX)) continue;
-      // Entry by entry: a cache that the service worker has open would keep its bytes until that ends.
-      const cache = await caches.open(name);
-      await Promise.all((await cache.keys()).map((request) => cache.delete(request)));
-      await caches.delete(name);
-    }
   }
 
   #post(message: ToServiceWorker): void {
