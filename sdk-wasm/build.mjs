@@ -56,10 +56,14 @@ function configuredFlags() {
   return JSON.parse(list);
 }
 
+function sysroot() {
+  return spawnSync("rustc", ["--print", "sysroot"], { cwd: root, encoding: "utf8" }).stdout?.trim();
+}
+
 /** Whether the standard library's source is here, which the build with threads needs. */
 export function canBuildThreads() {
-  const sysroot = spawnSync("rustc", ["--print", "sysroot"], { encoding: "utf8" }).stdout?.trim();
-  return Boolean(sysroot) && existsSync(join(sysroot, "lib/rustlib/src/rust/library/std/Cargo.toml"));
+  const rust = sysroot();
+  return Boolean(rust) && existsSync(join(rust, "lib/rustlib/src/rust/library/std/Cargo.toml"));
 }
 
 /** Compiles with the flags of the build `name`; returns the folder with what was made. */
@@ -67,7 +71,8 @@ function compile(name, what) {
   const { targetDir, flags, env, cargo } = builds[name];
   // No path of this machine in the file: the same source gives the same bytes anywhere.
   const home = process.env.CARGO_HOME ?? join(process.env.HOME ?? "", ".cargo");
-  const remap = [`--remap-path-prefix=${root}=.`, `--remap-path-prefix=${home}=cargo`];
+  const places = { [root]: ".", [home]: "cargo", [sysroot()]: "rust" };
+  const remap = Object.entries(places).map(([from, to]) => `--remap-path-prefix=${from}=${to}`);
   const place = ["--profile", "wasm", "--target", triple, "--target-dir", targetDir];
   run("cargo", ["build", "--locked", "-p", "kwaainet-sdk-wasm", ...what, ...place, ...cargo], {
     ...env,
