@@ -1,7 +1,11 @@
 //! Writes tiny random models of every architecture, for programs that are not Rust:
 //! `cargo run -p kwaainet-testkit --example tiny_gguf -- folder [architecture] [format]`.
 
-#![expect(clippy::disallowed_methods, clippy::expect_used, reason = "a tool for tests, not part of the library")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    reason = "a tool for tests, not part of the library"
+)]
 
 use kwaainet_testkit::tiny_gguf::{FORMATS, TinyModel};
 

@@ -27,7 +27,8 @@ fn golden_messages_are_read_and_written_as_they_are() {
         let path = entry.unwrap().path();
         let text = std::fs::read_to_string(&path).unwrap();
         let golden: Value = serde_json::from_str(&text).unwrap();
-        let envelope: Envelope = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+        let envelope: Envelope =
+            serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path:?}: {error}"));
         assert_eq!(envelope.v, PROTOCOL_VERSION, "{path:?}");
         let written = serde_json::to_value(&envelope).unwrap();
         assert!(same(&golden, &written), "{path:?} is written as\n{written:#}");
