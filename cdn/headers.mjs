@@ -36,17 +36,23 @@ export function contentSecurityPolicy(style) {
 const immutable = "public, max-age=31536000, immutable";
 const fresh = "no-cache";
 
-/** In order; later ones win. `*` stands for anything. */
+/**
+ * `*` stands for anything at the end. What a path gets is the sum of all rules that fit, and no two of them name the
+ * same header: hosts disagree about which one would win.
+ */
 export function headerRules({ csp }) {
   const code = { "Content-Security-Policy": csp };
   return [
-    { path: "/*", headers: { ...everywhere, "Cache-Control": fresh } },
-    { path: "/frame.html", headers: code },
+    { path: "/*", headers: everywhere },
+    { path: "/sovereign-ai.js", headers: { "Cache-Control": fresh } },
+    { path: "/frame.html", headers: { ...code, "Cache-Control": fresh } },
+    { path: "/kwaainet-sw.js", headers: { ...code, "Cache-Control": fresh } },
+    { path: "/models.json", headers: { "Cache-Control": fresh } },
+    { path: "/integrity.json", headers: { "Cache-Control": fresh } },
     // A worker has the policy of its own script, not the frame's.
     { path: "/assets/*", headers: { ...code, "Cache-Control": immutable } },
-    { path: "/kwaainet-sw.js", headers: code },
     { path: "/v*", headers: { "Cache-Control": immutable } },
-    // Named by their content in the signed catalogue, which holds the hash of every chunk.
+    // Every chunk is verified against the signed catalogue, whatever a cache gives.
     { path: "/models/*", headers: { "Cache-Control": "public, max-age=86400" } },
   ];
 }
@@ -57,16 +63,10 @@ export function headersFor(rules, path) {
   return Object.assign({}, ...rules.filter((rule) => fits(rule.path)).map((rule) => rule.headers));
 }
 
-/** `_headers`, as Netlify and Cloudflare Pages read it. Cloudflare joins repeated headers, so they are detached first. */
+/** `_headers`, as Netlify and Cloudflare Pages read it. */
 export function asHeadersFile(rules) {
-  const blocks = rules.map(({ path, headers }, at) => {
-    const lines = Object.entries(headers).flatMap(([name, value]) => {
-      const repeated = rules.slice(0, at).some((earlier) => name in earlier.headers && earlier.path === "/*");
-      return repeated ? [`  ! ${name}`, `  ${name}: ${value}`] : [`  ${name}: ${value}`];
-    });
-    return [path, ...lines].join("\n");
-  });
-  return `${blocks.join("\n\n")}\n`;
+  const lines = (headers) => Object.entries(headers).map(([name, value]) => `  ${name}: ${value}`);
+  return `${rules.map(({ path, headers }) => [path, ...lines(headers)].join("\n")).join("\n\n")}\n`;
 }
 
 /** For a `server { … }` of nginx, with the root set to this folder. */
@@ -79,7 +79,7 @@ export function asNginx(rules) {
     const lines = Object.entries(all).map(([name, value]) => `    add_header ${name} "${value}" always;`);
     return `${location(rule)} {\n${lines.join("\n")}\n}`;
   });
-  return `types { application/wasm wasm; text/javascript js; text/html html; application/json json; application/octet-stream gguf; }\nbrotli_static on; # with ngx_brotli; or gzip_static\n\n${blocks.join("\n\n")}\n`;
+  return `types { application/wasm wasm; text/javascript js; text/html html; application/json json; application/octet-stream gguf; }\n# brotli_static on;   # where nginx has ngx_brotli: the .br files lie beside the others\n\n${blocks.join("\n\n")}\n`;
 }
 
 export function asCaddy(rules) {

@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { brotliCompressSync, brotliDecompressSync } from "node:zlib";
+import { headerRules, headersFor } from "../cdn/headers.mjs";
 import { createServer } from "./serve.mjs";
 
 let folder;
@@ -59,6 +60,22 @@ test("what is ours carries the isolation headers, errors too, and a website's pa
   }
   const { headers } = await ask("site", "/");
   for (const name of Object.keys(headers)) assert.doesNotMatch(name, /isolation|cross-origin|access-control/);
+});
+
+test("no path gets the same header from two rules", () => {
+  const rules = headerRules({ csp: "default-src 'none'" });
+  for (const path of [
+    "/frame.html",
+    "/assets/a-1.js",
+    "/v0.1.0/sovereign-ai.js",
+    "/models/m.gguf",
+    "/kwaainet-sw.js",
+  ]) {
+    const fitting = rules.filter((rule) => Object.keys(headersFor([rule], path)).length > 0);
+    const names = fitting.flatMap(({ headers }) => Object.keys(headers));
+    assert.equal(new Set(names).size, names.length, path);
+    assert.ok(names.includes("Cache-Control"), path);
+  }
 });
 
 test("ranges", async () => {
