@@ -74,14 +74,23 @@ export async function placeOf(page, frame, node) {
 /** Longer than the panel wants a pointer to have been over it before a click counts (HOVER_MS of its gate). */
 const HOVER_MS = 450;
 
-/** A real click: it goes through the browser's input, so `isTrusted` is true, and it rests before it presses. */
+/**
+ * A real click: it goes through the browser's input, so `isTrusted` is true, and it rests before it presses. While the
+ * thing still moves (our frame grows when it opens), the pointer follows it, as a person's would.
+ */
 export async function click(page, frame, role, name, options) {
-  const node = await find(page, frame, role, name, options);
-  const { x, y } = await placeOf(page, frame, node);
-  await page.mouse.move(x - 4, y - 4);
-  await page.mouse.move(x, y);
-  await sleep(HOVER_MS);
-  await page.mouse.click(x, y);
+  for (let tries = 0; ; tries += 1) {
+    const { x, y } = await placeOf(page, frame, await find(page, frame, role, name, options));
+    await page.mouse.move(x - 4, y - 4);
+    await page.mouse.move(x, y);
+    await sleep(HOVER_MS);
+    const now = await placeOf(page, frame, await find(page, frame, role, name, options));
+    const rests = Math.hypot(now.x - x, now.y - y) < 1;
+    if (rests || tries === 10) {
+      await page.mouse.click(x, y);
+      return;
+    }
+  }
 }
 
 const sessions = new WeakMap();
