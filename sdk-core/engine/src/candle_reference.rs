@@ -1,4 +1,4 @@
-//! Our products next to candle's, on the same numbers: for the decision in `docs/decisions/0002-own-executor.md`.
+//! Our products next to candle's, on the same numbers: for the decision in `docs/decisions/0005-own-executor.md`.
 
 use std::sync::Arc;
 

@@ -1,11 +1,12 @@
 //! Which instructions this machine has, and the one place where a kernel is compiled for each set of them.
 
-use super::simd::{Portable, Simd};
+use super::simd::Simd;
 
 /// An instruction set that the kernels are compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Isa {
-    /// Whatever the target has by default.
+    /// Whatever the target has by default. (Not built where SIMD is the floor: kernels are most of what a browser loads.)
+    #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
     Portable,
     /// AVX2, FMA, F16C.
     #[cfg(target_arch = "x86_64")]
@@ -20,15 +21,23 @@ pub(crate) enum Isa {
 
 impl Isa {
     /// The best set of this machine.
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    pub(crate) fn detect() -> Self {
+        Self::Simd128
+    }
+
+    /// The best set of this machine.
+    #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
     pub(crate) fn detect() -> Self {
         Self::available().pop().unwrap_or(Self::Portable)
     }
 
     /// Every set that this machine can run, best last; tests compare them.
+    #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
     pub(crate) fn available() -> Vec<Self> {
         #[cfg_attr(
-            not(any(target_arch = "x86_64", target_arch = "wasm32")),
-            expect(unused_mut, reason = "only these two have more than the portable set")
+            not(target_arch = "x86_64"),
+            expect(unused_mut, reason = "only x86 has more than the portable set")
         )]
         let mut sets = vec![Self::Portable];
         #[cfg(target_arch = "x86_64")]
@@ -48,15 +57,14 @@ impl Isa {
                 }
             }
         }
-        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-        sets.push(Self::Simd128);
         sets
     }
 
     /// Tokens that are computed together.
     pub(crate) const fn tile(self) -> usize {
         match self {
-            Self::Portable => Portable::TILE,
+            #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
+            Self::Portable => super::portable::Portable::TILE,
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => super::x86::Avx2::TILE,
             #[cfg(target_arch = "x86_64")]
@@ -71,6 +79,7 @@ impl Isa {
         match self {
             #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
             Self::Simd128 => 2,
+            #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
             _ => 1,
         }
     }
@@ -78,6 +87,7 @@ impl Isa {
     /// Its name, for reports.
     pub(crate) const fn name(self) -> &'static str {
         match self {
+            #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
             Self::Portable => "portable",
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => "avx2",
@@ -124,8 +134,9 @@ macro_rules! for_each_isa {
                     $body::<$crate::backend::cpu::wasm::Simd128 $(, $bounded, $constant)?>($($arg),*)
                 },
                 // SAFETY: needs nothing; the rest is the caller's promise.
+                #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
                 $crate::backend::cpu::isa::Isa::Portable => unsafe {
-                    $body::<$crate::backend::cpu::simd::Portable $(, $bounded, $constant)?>($($arg),*)
+                    $body::<$crate::backend::cpu::portable::Portable $(, $bounded, $constant)?>($($arg),*)
                 },
             }
         }

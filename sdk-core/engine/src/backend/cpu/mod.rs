@@ -10,6 +10,8 @@ mod layout;
 pub(crate) mod matmul;
 pub(crate) mod ops;
 pub(crate) mod packed;
+#[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
+mod portable;
 mod quantised;
 mod simd;
 #[cfg(test)]
