@@ -82,7 +82,8 @@ fn main() {
     };
     let mut model = None;
     let load = seconds(true, || {
-        let loading = LoadedModel::load(&permit, &file, options, &mut |_, _| {});
+        let mut told = |_, _| {};
+        let loading = LoadedModel::load(&permit, &file, options, &mut told);
         model = Some(futures::executor::block_on(loading).unwrap());
     });
     let model = Arc::new(model.unwrap());
