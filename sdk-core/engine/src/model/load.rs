@@ -20,6 +20,9 @@ use crate::tokenizer::Tokenizer;
 /// Most bytes that are read at once; the only buffer besides the weights themselves.
 const READ: usize = 1 << 20;
 
+/// Longer than any model was trained for; keeps sizes in range whatever a file claims.
+const LONGEST_CONTEXT: u32 = 1 << 21;
+
 /// How a model is loaded.
 #[derive(Clone)]
 pub struct LoadOptions {
@@ -101,8 +104,12 @@ impl MemoryPlan {
 }
 
 fn context_of(config: &Config, options: &LoadOptions) -> usize {
-    // INVARIANT: both are at least 1, so a session can hold a token.
-    options.context_length.max(1).min(config.context) as usize
+    // INVARIANT: all are at least 1, so a session can hold a token.
+    options
+        .context_length
+        .max(1)
+        .min(config.context)
+        .min(LONGEST_CONTEXT) as usize
 }
 
 /// A model in memory, ready to be run. Sessions share it.

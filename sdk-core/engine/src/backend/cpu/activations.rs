@@ -84,9 +84,9 @@ impl Activations {
         match rounding {
             // Per column 2, per group of 32 columns 4 + 4 + 8.
             Rounding::Blocks | Rounding::SuperBlocks => {
-                (tokens * columns * 2 + tokens * columns / GROUP * 16) as u64
+                tokens as u64 * columns as u64 * 2 + tokens as u64 * columns as u64 / GROUP as u64 * 16
             }
-            _ => (tokens * columns * 4) as u64,
+            _ => tokens as u64 * columns as u64 * 4,
         }
     }
 

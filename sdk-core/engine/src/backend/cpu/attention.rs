@@ -43,31 +43,34 @@ pub(crate) struct KvCache {
     head_len: usize,
 }
 
-/// Numbers in the cache of a layer: keys and values.
-const fn sizes(positions: usize, kv_heads: usize, head_len: usize) -> (usize, usize) {
-    let positions = positions.next_multiple_of(PANEL);
+/// Numbers in the cache of a layer: keys and values. In 64 bits, because a file may claim anything.
+const fn sizes(positions: usize, kv_heads: usize, head_len: usize) -> (u64, u64) {
+    let heads = (positions as u64).next_multiple_of(PANEL as u64) * kv_heads as u64;
     (
-        kv_heads * positions * head_len,
-        kv_heads * positions * head_len.next_multiple_of(PANEL),
+        heads.saturating_mul(head_len as u64),
+        heads.saturating_mul((head_len as u64).next_multiple_of(PANEL as u64)),
     )
+}
+
+/// A buffer of zeros; `None` if there is no memory for it.
+fn zeros<T: Copy + Default>(len: u64) -> Option<Vec<T>> {
+    let len = usize::try_from(len).ok()?;
+    let mut buffer = Vec::new();
+    buffer.try_reserve_exact(len).ok()?;
+    buffer.resize(len, T::default());
+    Some(buffer)
 }
 
 impl KvCache {
     /// Bytes of a layer's cache.
     pub(crate) const fn bytes(positions: usize, kv_heads: usize, head_len: usize) -> u64 {
         let (keys, values) = sizes(positions, kv_heads, head_len);
-        2 * (keys as u64 + values as u64)
+        keys.saturating_add(values).saturating_mul(2)
     }
 
     /// An empty cache; `None` if there is no memory for it.
     pub(crate) fn new(positions: usize, kv_heads: usize, head_len: usize) -> Option<Self> {
         let (keys, values) = sizes(positions, kv_heads, head_len);
-        let zeros = |len: usize| {
-            let mut buffer = Vec::new();
-            buffer.try_reserve_exact(len).ok()?;
-            buffer.resize(len, 0);
-            Some(buffer)
-        };
         Some(Self {
             keys: zeros(keys)?,
             values: zeros(values)?,
@@ -134,9 +137,10 @@ pub(crate) struct AttentionScratch {
 }
 
 /// Numbers in a part: queries, scores, their transpose, results.
-const fn part_len(context: usize, head_len: usize) -> usize {
-    let context = context.next_multiple_of(PANEL);
-    LARGEST_TILE * (2 * head_len.next_multiple_of(PANEL) + 2 * context)
+const fn part_len(context: usize, head_len: usize) -> u64 {
+    let context = (context as u64).next_multiple_of(PANEL as u64);
+    let head_len = (head_len as u64).next_multiple_of(PANEL as u64);
+    LARGEST_TILE as u64 * 2 * (head_len + context)
 }
 
 const fn piece_count(width: usize) -> usize {
@@ -146,18 +150,15 @@ const fn piece_count(width: usize) -> usize {
 impl AttentionScratch {
     /// Bytes for a context of that length.
     pub(crate) const fn bytes(context: usize, head_len: usize, width: usize) -> u64 {
-        4 * (part_len(context, head_len) * piece_count(width)) as u64
+        4 * part_len(context, head_len) * piece_count(width) as u64
     }
 
     pub(crate) fn new(context: usize, head_len: usize, width: usize) -> Option<Self> {
         let (part, pieces) = (part_len(context, head_len), piece_count(width));
-        let mut buffer = Vec::new();
-        buffer.try_reserve_exact(part * pieces).ok()?;
-        buffer.resize(part * pieces, 0.0);
         Some(Self {
-            buffer,
+            buffer: zeros(part * pieces as u64)?,
             pieces,
-            part,
+            part: usize::try_from(part).ok()?,
             context,
         })
     }

@@ -178,13 +178,13 @@ impl Backend for Cpu {
         let cache = KvCache::bytes(shape.context, shape.kv_heads, shape.head_len);
         let slots: u64 = SLOTS
             .into_iter()
-            .map(|slot| 4 * (rows(shape, slot) * shape.len(slot)) as u64)
+            .map(|slot| 4 * rows(shape, slot) as u64 * shape.len(slot) as u64)
             .sum();
         let activations: u64 = roundings(shape)
             .into_iter()
             .map(|rounding| Activations::bytes(rounding, shape.block, widest_input(shape)))
             .sum();
-        let rotations = 2 * 2 * 4 * (shape.block * shape.head_len / 2) as u64;
+        let rotations = 2 * 4 * shape.block as u64 * shape.head_len as u64;
         let attention = AttentionScratch::bytes(shape.context, shape.head_len, self.parallel.width());
         (
             cache.saturating_mul(shape.layers as u64),
@@ -194,10 +194,12 @@ impl Backend for Cpu {
 
     fn workspace(&self, shape: &Shape) -> Result<Workspace, EngineError> {
         let (cache_bytes, scratch) = self.workspace_bytes(shape);
-        let no_memory = || EngineError::OutOfMemory {
-            needed: cache_bytes.saturating_add(scratch),
-            limit: usize::MAX as u64,
-        };
+        let needed = cache_bytes.saturating_add(scratch);
+        let limit = usize::MAX as u64;
+        let no_memory = || EngineError::OutOfMemory { needed, limit };
+        if needed > limit {
+            return Err(no_memory());
+        }
         let mut cache = Vec::with_capacity(shape.layers);
         for _ in 0..shape.layers {
             let layer = KvCache::new(shape.context, shape.kv_heads, shape.head_len);
@@ -205,7 +207,9 @@ impl Backend for Cpu {
         }
         let mut slots = [const { Vec::new() }; Slot::COUNT];
         for (slot, buffer) in SLOTS.into_iter().zip(&mut slots) {
-            let len = rows(shape, slot) * shape.len(slot);
+            let len = rows(shape, slot)
+                .checked_mul(shape.len(slot))
+                .ok_or_else(no_memory)?;
             buffer.try_reserve_exact(len).map_err(|_| no_memory())?;
             buffer.resize(len, 0.0);
         }

@@ -520,3 +520,32 @@ fn instruction_sets_agree() {
         }
     }
 }
+
+#[test]
+fn absurd_sizes_are_an_answer_and_no_overflow() {
+    use crate::backend::{Backend, Shape};
+    let shape = Shape {
+        layers: 1024,
+        width: 1 << 18,
+        heads: 1 << 18,
+        kv_heads: 1 << 18,
+        head_len: 1024,
+        feed_forward: 1 << 18,
+        vocabulary: 1 << 21,
+        attention_scale: 1.0,
+        rope: RopeKind::Halves,
+        context: 1 << 21,
+        block: 128,
+        dtypes: DType::ALL.to_vec(),
+    };
+    let cpu = super::Cpu::new(Arc::new(Sequential));
+    let (cache, scratch) = cpu.workspace_bytes(&shape);
+    // Keys and values, 1024 layers, 2^28 numbers of 2 bytes per position.
+    assert_eq!(cache, 2 * 1024 * (1 << 28) * 2 * (1 << 21));
+    assert!(scratch > 1 << 38);
+    assert!(matches!(cpu.workspace(&shape), Err(EngineError::OutOfMemory { .. })));
+    assert!(matches!(
+        PackedMatrix::new(DType::F32, 1 << 40, 1 << 18),
+        Err(EngineError::OutOfMemory { .. })
+    ));
+}
