@@ -38,7 +38,7 @@ struct State {
     balance_ms: f64,
     /// When the bucket was last filled, on the monotonic clock.
     filled_at_ms: f64,
-    /// The process's processor time that has been paid for.
+    /// The process's processor time that has been paid for, where the host can tell.
     paid_cpu_ms: f64,
     busy_ms: f64,
 }
@@ -47,7 +47,6 @@ struct State {
 #[derive(Debug)]
 pub(crate) struct Busy {
     since_ms: f64,
-    since_cpu_ms: Option<f64>,
 }
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
@@ -58,13 +57,14 @@ impl ResourceManager {
     /// Watches over this host.
     pub fn new(platform: Platform, limits: ResourceLimits) -> Self {
         let now = platform.clock.monotonic_ms();
+        let paid_cpu_ms = platform.clock.cpu_ms().unwrap_or_default();
         Self {
             platform,
             state: Mutex::new(State {
                 limits,
                 balance_ms: 0.0,
                 filled_at_ms: now,
-                paid_cpu_ms: 0.0,
+                paid_cpu_ms,
                 busy_ms: 0.0,
             }),
         }
@@ -78,7 +78,7 @@ impl ResourceManager {
     /// Sets the caps.
     pub fn set_limits(&self, limits: ResourceLimits) {
         let mut state = lock(&self.state);
-        self.fill(&mut state);
+        self.settle(&mut state);
         state.limits = limits;
         state.balance_ms = state.balance_ms.min(self.most_credit(limits));
     }
@@ -107,24 +107,32 @@ impl ResourceManager {
         MOST_CREDIT_MS * self.rate(limits)
     }
 
-    /// Adds what was earned since the last look. Only the monotonic clock is asked, so the wall clock may jump.
-    fn fill(&self, state: &mut State) {
+    /// Adds what was earned and takes what was used since the last look; returns what was used, where the host can
+    /// tell. Only the monotonic clock is asked, so the wall clock may jump.
+    ///
+    /// All of the process's time is paid for, not only that between `begin` and `end`: threads that look for the
+    /// next step, the server and its sockets are seen from outside as the node's work too.
+    fn settle(&self, state: &mut State) -> Option<f64> {
         let now = self.platform.clock.monotonic_ms();
         let elapsed = (now - state.filled_at_ms).clamp(0.0, LONGEST_STRETCH_MS);
         state.filled_at_ms = now;
         state.balance_ms += elapsed * self.rate(state.limits);
+        let cpu = self.platform.clock.cpu_ms()?;
+        let used = (cpu - state.paid_cpu_ms).max(0.0);
+        state.paid_cpu_ms = cpu;
+        state.balance_ms -= used;
+        Some(used)
     }
 
     /// Starts to count.
     pub(crate) fn begin(&self) -> Busy {
         let mut state = lock(&self.state);
-        self.fill(&mut state);
+        self.settle(&mut state);
         // While idle, credit is limited; what is earned during the coming step is not, or long steps would be
         // paid twice.
         state.balance_ms = state.balance_ms.min(self.most_credit(state.limits));
         Busy {
             since_ms: state.filled_at_ms,
-            since_cpu_ms: self.platform.clock.cpu_ms(),
         }
     }
 
@@ -132,23 +140,14 @@ impl ResourceManager {
     ///
     /// Where the host cannot tell processor time, every thread counts as busy for the whole stretch.
     pub(crate) fn end(&self, busy: &Busy) {
-        let cpu = self.platform.clock.cpu_ms();
         let mut state = lock(&self.state);
-        self.fill(&mut state);
-        let used = match (busy.since_cpu_ms, cpu) {
-            (Some(before), Some(after)) => {
-                // Two stretches that overlap are paid for once.
-                let used = after - before.max(state.paid_cpu_ms);
-                state.paid_cpu_ms = state.paid_cpu_ms.max(after);
-                used.max(0.0)
-            }
-            _ => {
-                let wall = (state.filled_at_ms - busy.since_ms).clamp(0.0, LONGEST_STRETCH_MS);
-                wall * self.platform.parallel.width().max(1) as f64
-            }
-        };
+        let used = self.settle(&mut state).unwrap_or_else(|| {
+            let wall = (state.filled_at_ms - busy.since_ms).clamp(0.0, LONGEST_STRETCH_MS);
+            let used = wall * self.platform.parallel.width().max(1) as f64;
+            state.balance_ms -= used;
+            used
+        });
         state.busy_ms += used;
-        state.balance_ms -= used;
     }
 
     /// Waits until the cap allows more work; lets other tasks run in any case.
@@ -156,7 +155,7 @@ impl ResourceManager {
         loop {
             let pause = {
                 let mut state = lock(&self.state);
-                self.fill(&mut state);
+                self.settle(&mut state);
                 let rate = self.rate(state.limits);
                 if rate >= self.platform.processors.max(1) as f64 {
                     // At 100 % there is nothing to hold back, and no debt for a cap that is lowered later.
