@@ -41,11 +41,15 @@ mod with_atomics {
 
     use super::Threads;
     use crate::error::reason;
-    use crate::platform::clock::BrowserClock;
+    use crate::platform::clock::{BrowserClock, performance_now};
     use crate::platform::parallel::{Pool, Shared};
 
     /// One pool in a module, whose memory its threads share.
     static SHARED: OnceLock<Arc<Shared>> = OnceLock::new();
+
+    fn shared() -> Arc<Shared> {
+        Arc::clone(SHARED.get_or_init(|| Arc::new(Shared::new(performance_now))))
+    }
 
     /// A worker that has not answered by then never will (its script is blocked, or there is no memory left).
     const PATIENCE: Duration = Duration::from_secs(8);
@@ -63,7 +67,7 @@ mod with_atomics {
     #[wasm_bindgen]
     #[expect(unreachable_pub, reason = "an export to JavaScript has to be public")]
     pub fn run_pool_thread() {
-        Arc::clone(SHARED.get_or_init(Arc::default)).help();
+        shared().help();
     }
 
     pub(crate) async fn start(wanted: u32, script: Option<&str>) -> Threads {
@@ -82,7 +86,7 @@ mod with_atomics {
         Threads {
             parallel: match ready {
                 0 => Arc::new(Sequential),
-                helpers => Arc::new(Pool::new(Arc::clone(SHARED.get_or_init(Arc::default)), helpers)),
+                helpers => Arc::new(Pool::new(shared(), helpers)),
             },
             missing,
         }

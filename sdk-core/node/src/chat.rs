@@ -239,7 +239,7 @@ fn narrow(count: usize) -> u32 {
 }
 
 fn backend(core: &KwaaiNetCore) -> String {
-    let threads = core.host.threads.max(1);
+    let threads = core.resource_manager.threads();
     let plural = if threads == 1 { "" } else { "s" };
     format!("{}, {threads} thread{plural}", core.host.backend)
 }

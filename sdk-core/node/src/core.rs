@@ -166,11 +166,17 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn resource_manager(platform: &Platform) -> SharedResources {
+    let limits = Settings::default().config.max_resources;
+    Arc::new(ResourceManager::new(platform.clone(), limits))
+}
+
 impl KwaaiNetCore {
     /// A node on this host. It does nothing until it is asked, and computes nothing without consent.
     pub fn new(platform: Platform, host: HostReport, deployment: Deployment) -> Arc<Self> {
-        let engine = Arc::new(CandleEngine::new(Arc::clone(&platform.parallel)));
-        Self::with_engine(platform, host, deployment, engine)
+        let resource_manager = resource_manager(&platform);
+        let engine = Arc::new(CandleEngine::new(resource_manager.parallel()));
+        Self::assemble(platform, host, deployment, engine, resource_manager)
     }
 
     /// A node with another engine.
@@ -180,11 +186,17 @@ impl KwaaiNetCore {
         deployment: Deployment,
         inference_engine: Arc<dyn InferenceEngine>,
     ) -> Arc<Self> {
-        let settings = Settings::default();
-        let resource_manager = Arc::new(ResourceManager::new(
-            platform.clone(),
-            settings.config.max_resources,
-        ));
+        let resource_manager = resource_manager(&platform);
+        Self::assemble(platform, host, deployment, inference_engine, resource_manager)
+    }
+
+    fn assemble(
+        platform: Platform,
+        host: HostReport,
+        deployment: Deployment,
+        inference_engine: Arc<dyn InferenceEngine>,
+        resource_manager: SharedResources,
+    ) -> Arc<Self> {
         Arc::new(Self {
             model_manager: ModelStore::new(platform.clone(), Arc::clone(&resource_manager)),
             consent: Arc::new(ConsentKeeper::new(platform.clone())),
@@ -194,7 +206,7 @@ impl KwaaiNetCore {
             inference_engine,
             resource_manager,
             events: EventBus::default(),
-            settings: Mutex::new(settings),
+            settings: Mutex::default(),
             catalogue: AsyncMutex::new(None),
             local_models: Mutex::default(),
             loaded: Mutex::default(),

@@ -3,11 +3,14 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use kwaainet_platform::Platform;
+use kwaainet_platform::{Parallel, Platform};
 use kwaainet_types::ResourceLimits;
 
+use self::threads::ThreadLimit;
 use crate::NodeError;
 use crate::cancel::Stop;
+
+mod threads;
 
 const MIB: u64 = 1 << 20;
 
@@ -23,11 +26,23 @@ const LONGEST_STRETCH_MS: f64 = 10_000.0;
 /// Sleeps are cut into pieces of this length, so that a raised cap takes effect soon.
 const LONGEST_SLEEP_MS: f64 = 250.0;
 
+/// A shorter sleep costs more in waking up than it holds back; the debt waits for the next step. (Browsers round
+/// timers up to 4 ms.)
+const SHORTEST_SLEEP_MS: f64 = 5.0;
+
 /// Keeps the node under its caps.
-#[derive(Debug)]
 pub struct ResourceManager {
     platform: Platform,
+    threads: Arc<ThreadLimit>,
     state: Mutex<State>,
+}
+
+impl std::fmt::Debug for ResourceManager {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ResourceManager")
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A token bucket: it fills with allowed processor time and is emptied by used processor time.
@@ -47,6 +62,7 @@ struct State {
 #[derive(Debug)]
 pub(crate) struct Busy {
     since_ms: f64,
+    helpers_ms: Option<f64>,
 }
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
@@ -58,7 +74,8 @@ impl ResourceManager {
     pub fn new(platform: Platform, limits: ResourceLimits) -> Self {
         let now = platform.clock.monotonic_ms();
         let paid_cpu_ms = platform.clock.cpu_ms().unwrap_or_default();
-        Self {
+        let manager = Self {
+            threads: Arc::new(ThreadLimit::new(Arc::clone(&platform.parallel))),
             platform,
             state: Mutex::new(State {
                 limits,
@@ -67,7 +84,23 @@ impl ResourceManager {
                 paid_cpu_ms,
                 busy_ms: 0.0,
             }),
-        }
+        };
+        manager.limit_threads(limits);
+        manager
+    }
+
+    /// The host's threads, as many of them as the caps allow: what an engine is to compute with.
+    pub fn parallel(&self) -> Arc<dyn Parallel> {
+        Arc::clone(&self.threads) as _
+    }
+
+    /// Threads that compute at the same time under the caps in force.
+    pub fn threads(&self) -> usize {
+        self.threads.most()
+    }
+
+    fn limit_threads(&self, limits: ResourceLimits) {
+        self.threads.set(self.rate(limits).ceil() as usize);
     }
 
     /// The caps in force.
@@ -81,6 +114,7 @@ impl ResourceManager {
         self.settle(&mut state);
         state.limits = limits;
         state.balance_ms = state.balance_ms.min(self.most_credit(limits));
+        self.limit_threads(limits);
     }
 
     /// The memory cap in bytes.
@@ -133,17 +167,23 @@ impl ResourceManager {
         state.balance_ms = state.balance_ms.min(self.most_credit(state.limits));
         Busy {
             since_ms: state.filled_at_ms,
+            helpers_ms: self.threads.helpers_ms(),
         }
     }
 
     /// Pays for what was computed since `begin`.
     ///
-    /// Where the host cannot tell processor time, every thread counts as busy for the whole stretch.
+    /// Where the host cannot tell processor time, the calling thread counts as busy for the whole stretch, and the
+    /// others for as long as they were awake, or for all of it if that is not known either.
     pub(crate) fn end(&self, busy: &Busy) {
         let mut state = lock(&self.state);
         let used = self.settle(&mut state).unwrap_or_else(|| {
             let wall = (state.filled_at_ms - busy.since_ms).clamp(0.0, LONGEST_STRETCH_MS);
-            let used = wall * self.platform.parallel.width().max(1) as f64;
+            let helpers = match (busy.helpers_ms, self.threads.helpers_ms()) {
+                (Some(before), Some(after)) => (after - before).max(-wall),
+                _ => wall * self.threads().saturating_sub(1) as f64,
+            };
+            let used = wall + helpers;
             state.balance_ms -= used;
             used
         });
@@ -161,7 +201,10 @@ impl ResourceManager {
                     // At 100 % there is nothing to hold back, and no debt for a cap that is lowered later.
                     state.balance_ms = state.balance_ms.max(0.0);
                 }
-                (-state.balance_ms / rate).clamp(0.0, LONGEST_SLEEP_MS)
+                match -state.balance_ms / rate {
+                    pause if pause < SHORTEST_SLEEP_MS => 0.0,
+                    pause => pause.min(LONGEST_SLEEP_MS),
+                }
             };
             let sleep = self.platform.clock.sleep(Duration::from_secs_f64(pause / 1000.0));
             stop.race(sleep).await?;

@@ -9,6 +9,14 @@ pub trait Parallel: MaybeSend + MaybeSync {
 
     /// Calls `piece(0)` to `piece(count - 1)`, each exactly once, and returns when all are done.
     fn run(&self, count: usize, piece: &(dyn Fn(usize) + Sync));
+
+    /// Milliseconds that all threads but the calling one were awake so far, less those that the calling one slept
+    /// in [`run`](Self::run) until they were done; where the host counts them.
+    ///
+    /// It stands in for processor time where [`Clock::cpu_ms`](crate::Clock::cpu_ms) is not to be had.
+    fn helpers_ms(&self) -> Option<f64> {
+        None
+    }
 }
 
 /// One after the other, on the calling thread: what every host can do.
@@ -22,5 +30,9 @@ impl Parallel for Sequential {
 
     fn run(&self, count: usize, piece: &(dyn Fn(usize) + Sync)) {
         (0..count).for_each(piece);
+    }
+
+    fn helpers_ms(&self) -> Option<f64> {
+        Some(0.0)
     }
 }

@@ -3,7 +3,7 @@
 //! Work is handed out with `std`'s own locks, which in a build with `+atomics` are `memory.atomic.wait32` and
 //! `notify`. So the same code is tested natively with real threads and runs in a browser's workers.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -84,8 +84,12 @@ impl Drop for OneDone<'_> {
 }
 
 /// What the threads of a pool share.
-#[derive(Default)]
 pub(crate) struct Shared {
+    /// Milliseconds since some moment, which may be another for each thread.
+    now_ms: fn() -> f64,
+    /// Microseconds that helpers were awake, each up to when it last fell asleep, less those that the thread that
+    /// they help slept while it waited for them.
+    awake_us: AtomicI64,
     job: Mutex<Option<Arc<Job>>>,
     /// Rises with each job.
     turn: AtomicU32,
@@ -96,6 +100,19 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    pub(crate) fn new(now_ms: fn() -> f64) -> Self {
+        Self {
+            now_ms,
+            awake_us: AtomicI64::new(0),
+            job: Mutex::default(),
+            turn: AtomicU32::new(0),
+            asleep: AtomicUsize::new(0),
+            begin: Condvar::new(),
+            end: Condvar::new(),
+            closed: AtomicBool::new(false),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Option<Arc<Job>>> {
         self.job.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -103,8 +120,9 @@ impl Shared {
     /// The life of a helper: returns when the pool is closed.
     pub(crate) fn help(&self) {
         let mut seen = 0;
+        let mut awake_since = (self.now_ms)();
         while !self.closed.load(Ordering::Acquire) {
-            let Some(job) = self.next_job(&mut seen) else {
+            let Some(job) = self.next_job(&mut seen, &mut awake_since) else {
                 continue;
             };
             if job.work() {
@@ -115,7 +133,7 @@ impl Shared {
         }
     }
 
-    fn next_job(&self, seen: &mut u32) -> Option<Arc<Job>> {
+    fn next_job(&self, seen: &mut u32, awake_since: &mut f64) -> Option<Arc<Job>> {
         for _ in 0..SPINS {
             if self.turn.load(Ordering::Acquire) != *seen {
                 break;
@@ -124,12 +142,19 @@ impl Shared {
         }
         let mut job = self.lock();
         while self.turn.load(Ordering::Acquire) == *seen && !self.closed.load(Ordering::Acquire) {
+            self.awake_us
+                .fetch_add(self.us_since(*awake_since), Ordering::Relaxed);
             self.asleep.fetch_add(1, Ordering::Relaxed);
             job = self.begin.wait(job).unwrap_or_else(PoisonError::into_inner);
             self.asleep.fetch_sub(1, Ordering::Relaxed);
+            *awake_since = (self.now_ms)();
         }
         *seen = self.turn.load(Ordering::Acquire);
         job.clone()
+    }
+
+    fn us_since(&self, then_ms: f64) -> i64 {
+        (((self.now_ms)() - then_ms).max(0.0) * 1000.0) as i64
     }
 
     fn begin(&self, job: &Arc<Job>) {
@@ -150,11 +175,14 @@ impl Shared {
         }
         let mut slot = self.lock();
         while !job.is_over() {
+            let slept_since = (self.now_ms)();
             let (again, waited) = self
                 .end
                 .wait_timeout(slot, PATIENCE)
                 .unwrap_or_else(PoisonError::into_inner);
             slot = again;
+            self.awake_us
+                .fetch_sub(self.us_since(slept_since), Ordering::Relaxed);
             // A worker that traps says nothing; nobody may wait for it for ever.
             if waited.timed_out() && !job.is_over() {
                 give_up();
@@ -234,6 +262,10 @@ impl Parallel for Pool {
             panic!("a piece of a computation panicked");
         }
     }
+
+    fn helpers_ms(&self) -> Option<f64> {
+        Some(self.shared.awake_us.load(Ordering::Relaxed) as f64 / 1000.0)
+    }
 }
 
 /// Waits for the end of the job when it goes out of scope.
@@ -249,8 +281,15 @@ impl Drop for Over<'_> {
 mod tests {
     use super::*;
 
+    #[expect(clippy::disallowed_methods, reason = "native threads stand in for workers")]
+    fn now_ms() -> f64 {
+        static START: std::sync::LazyLock<std::time::Instant> =
+            std::sync::LazyLock::new(std::time::Instant::now);
+        START.elapsed().as_secs_f64() * 1000.0
+    }
+
     fn with_pool(helpers: usize, test: impl FnOnce(&Pool)) {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared::new(now_ms));
         let pool = Pool::new(Arc::clone(&shared), helpers);
         #[expect(clippy::disallowed_methods, reason = "native threads stand in for workers")]
         let threads: Vec<_> = (0..helpers)
@@ -322,6 +361,20 @@ mod tests {
                 sum.fetch_add(at, Ordering::Relaxed);
             });
             assert_eq!(sum.load(Ordering::Relaxed), 6);
+        });
+    }
+
+    #[test]
+    fn time_counts_while_helpers_are_awake_and_only_then() {
+        with_pool(1, |pool| {
+            pool.run(2, &|_| std::thread::sleep(Duration::from_millis(20)));
+            std::thread::sleep(Duration::from_millis(300));
+            // The helper computed for 20 ms, and whoever was done first spun and slept until the other was.
+            let once = pool.helpers_ms().unwrap();
+            assert!((10.0..250.0).contains(&once), "{once} ms");
+            std::thread::sleep(Duration::from_millis(50));
+            let later = pool.helpers_ms().unwrap();
+            assert!(later - once < 1.0, "{later} ms after {once} ms");
         });
     }
 }

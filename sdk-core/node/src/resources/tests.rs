@@ -57,7 +57,6 @@ struct Bench {
     clock: Arc<LateClock>,
     resources: ResourceManager,
     stop: Stop,
-    width: usize,
     processors: usize,
 }
 
@@ -84,18 +83,17 @@ impl Bench {
             resources: ResourceManager::new(platform, limits),
             stop: Stop::new(&Cancel::new(), &consent),
             clock,
-            width,
             processors,
         }
     }
 
-    /// One step of work that keeps every thread busy for so long.
+    /// One step of work that keeps every allowed thread busy for so long.
     fn step(&self, ms: f64) {
         self.resources.wait(&self.stop).now_or_never().unwrap().unwrap();
         let busy = self.resources.begin();
         self.clock.manual.advance(Duration::from_secs_f64(ms / 1000.0));
         if let Some(cpu) = &self.clock.cpu_ms {
-            *cpu.lock().unwrap() += ms * self.width as f64;
+            *cpu.lock().unwrap() += ms * self.resources.threads() as f64;
         }
         self.resources.end(&busy);
     }
@@ -112,7 +110,7 @@ impl Bench {
         while self.now() - start < seconds * 1000.0 {
             let ms = 2.0 + (random.next_u64() % 60) as f64;
             self.step(ms);
-            used += ms * self.width as f64;
+            used += ms * self.resources.threads() as f64;
         }
         used / ((self.now() - start) * self.processors as f64) * 100.0
     }
@@ -137,6 +135,27 @@ fn the_processor_cap_holds_over_thirty_seconds() {
             );
         }
     }
+}
+
+#[test]
+fn no_more_threads_compute_than_the_cap_pays_for() {
+    for (cpu, processors, width, threads) in [
+        (20, 2, 2, 1),
+        (50, 2, 2, 1),
+        (51, 2, 2, 2),
+        (20, 8, 4, 2),
+        (100, 8, 4, 4),
+        (1, 1, 1, 1),
+    ] {
+        let bench = Bench::new(cpu, processors, width, false);
+        assert_eq!(bench.resources.threads(), threads, "{cpu} % of {processors}");
+    }
+    let bench = Bench::new(20, 2, 2, false);
+    bench.resources.set_limits(ResourceLimits {
+        cpu: 100,
+        ..ResourceLimits::default()
+    });
+    assert_eq!(bench.resources.threads(), 2);
 }
 
 #[test]

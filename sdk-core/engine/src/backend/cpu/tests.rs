@@ -543,7 +543,10 @@ fn absurd_sizes_are_an_answer_and_no_overflow() {
     // Keys and values, 1024 layers, 2^28 numbers of 2 bytes per position.
     assert_eq!(cache, 2 * 1024 * (1 << 28) * 2 * (1 << 21));
     assert!(scratch > 1 << 38);
-    assert!(matches!(cpu.workspace(&shape), Err(EngineError::OutOfMemory { .. })));
+    assert!(matches!(
+        cpu.workspace(&shape),
+        Err(EngineError::OutOfMemory { .. })
+    ));
     assert!(matches!(
         PackedMatrix::new(DType::F32, 1 << 40, 1 << 18),
         Err(EngineError::OutOfMemory { .. })
