@@ -1,4 +1,4 @@
-//! The conformance suites of the capabilities, on a browser's own. `tests/e2e/stores.test.mjs` runs them in a worker.
+//! The conformance suites of the capabilities, on a browser's own. `tests/e2e/wasm.test.mjs` runs them in a worker.
 #![cfg(target_family = "wasm")]
 
 use kwaainet_sdk_wasm::platform::blob_store::{Home, store_in};

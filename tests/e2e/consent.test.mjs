@@ -85,7 +85,7 @@ describe("after Accept", () => {
         await tab.click("button", /Ask the assistant/);
       });
       await tab.click("textbox", "Your message");
-      await tab.page.keyboard.type("Name a colour.");
+      await tab.page.keyboard.type("What is the capital of France?");
       await tab.page.keyboard.press("Enter");
       await tab.find("button", "Stop", { timeout: 60_000 });
       const receipt = await until(

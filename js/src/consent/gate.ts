@@ -30,6 +30,8 @@ export class Gate {
   readonly #observer: IntersectionObserver;
   readonly #sizes: ResizeObserver;
   readonly #ends = new AbortController();
+  /** Nothing is known until the observer has looked for the first time. */
+  #looked = false;
   #visible = false;
   /** The latest moment at which something changed that a person would have to see first. */
   #disturbed = performance.now();
@@ -69,15 +71,19 @@ export class Gate {
 
   /** Why this click does not count, or `null` if it does. */
   doubt(event: Event): Doubt | null {
-    const now = performance.now();
     if (!event.isTrusted) {
       return "untrusted";
     }
+    // When the visitor clicked, not when a busy page came to tell us.
+    const now = Math.min(event.timeStamp, performance.now());
     if (this.#isSmall()) {
       return "small";
     }
     // takeRecords has what the observer saw but could not tell us yet.
     this.#seen(this.#observer.takeRecords());
+    if (!this.#looked) {
+      return "moved";
+    }
     if (!this.#visible || document.visibilityState !== "visible") {
       return "covered";
     }
@@ -98,6 +104,7 @@ export class Gate {
     if (entry === undefined) {
       return;
     }
+    this.#looked = true;
     const { isVisible } = entry as IntersectionObserverEntry & { isVisible?: boolean };
     const visible = entry.intersectionRatio >= LEAST_RATIO && isVisible !== false;
     if (visible && !this.#visible) {
@@ -115,7 +122,7 @@ export class Gate {
 
   #enter(event: PointerEvent): void {
     if (event.isTrusted && event.pointerType === "mouse") {
-      this.#entered = performance.now();
+      this.#entered = event.timeStamp;
       this.#last = null;
     }
   }

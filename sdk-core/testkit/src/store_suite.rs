@@ -1,7 +1,11 @@
 //! What every home of a blob store must do: memory, files, OPFS, IndexedDB.
 
+use std::cell::Cell;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 
+use futures::future::join;
 use kwaainet_platform::{Blob, BlobStore, StoreError};
 
 /// Panics with the name of the rule that a store breaks. Deletes everything in the stores that `make` returns.
@@ -20,6 +24,7 @@ pub async fn blob_store_suite(make: impl AsyncFn() -> Arc<dyn BlobStore>) {
     listing(&*store).await;
     large(&*store).await;
     rewriting(&*store).await;
+    listing_meanwhile(&*store).await;
     empty(&*store).await;
     assert_eq!(
         store.list().await.unwrap(),
@@ -224,4 +229,44 @@ async fn rewriting(store: &dyn BlobStore) {
             "a record can be replaced by a shorter one"
         );
     }
+}
+
+async fn listing_meanwhile(store: &dyn BlobStore) {
+    let changed = Cell::new(false);
+    let change = async {
+        for round in 0..40 {
+            let blob = open(store, "comes-and-goes").await;
+            blob.write_at(0, b"replaced").await.unwrap();
+            blob.flush().await.unwrap();
+            drop(blob);
+            if round % 4 == 3 {
+                store.delete("comes-and-goes").await.unwrap();
+            }
+        }
+        changed.set(true);
+    };
+    let list = async {
+        while !changed.get() {
+            let list = store.list().await.expect("a list while a blob is replaced");
+            assert!(
+                list.iter().any(|blob| blob.name == "record.json"),
+                "what nobody touches stays listed"
+            );
+            give_way().await;
+        }
+    };
+    join(change, list).await;
+}
+
+/// Lets the other half of a `join` go on, also beside a store that never waits.
+async fn give_way() {
+    let mut waited = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut waited, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }

@@ -13,8 +13,9 @@ after(() => ui.close());
 async function withPanel(wish, options, run) {
   const tab = await ui.open(wish, options);
   try {
-    await run(tab);
+    const outcome = await run(tab);
     assert.deepEqual(tab.faults, []);
+    return outcome;
   } finally {
     await tab.close();
   }
@@ -184,15 +185,23 @@ describe("a click that a person cannot have meant", () => {
       assert.deepEqual(await decisions(tab), []);
     }));
 
-  test("on a panel that has only just appeared", () =>
-    withPanel({}, {}, async (tab) => {
-      await tab.click(tab.role("button", "Accept"), { hover: 0 });
-      assert.match(await note(tab), /only just appeared/);
-      assert.deepEqual(await decisions(tab), []);
-      await tab.rest();
-      await tab.click(tab.role("button", "Accept"));
-      assert.ok(await decided(tab), "the next one counts");
-    }));
+  test("on a panel that has only just appeared", async (t) => {
+    // A busy machine may bring the click later than the panel asks a visitor to wait: then it is right to count it.
+    for (let attempt = 1; attempt <= 8; attempt += 1) {
+      const early = await withPanel({}, {}, async (tab) => {
+        await tab.click(tab.role("button", "Accept"), { hover: 0 });
+        if (!(await tab.harness(() => window.harness.clickedAt - window.harness.mountedAt < 500))) return false;
+        assert.match(await note(tab), /only just appeared/);
+        assert.deepEqual(await decisions(tab), []);
+        await tab.rest();
+        await tab.click(tab.role("button", "Accept"));
+        assert.ok(await decided(tab), "the next one counts");
+        return true;
+      });
+      if (early) return;
+    }
+    t.skip("this machine is too slow to click within half a second");
+  });
 
   test("on a panel that the site covers with something the mouse does not feel", () =>
     withPanel({}, {}, async (tab) => {

@@ -169,11 +169,14 @@ impl Files {
                 Some(blob) => blob.size(),
                 None => {
                     let handle: FileSystemFileHandle = entry.get(1).unchecked_into();
-                    let file: File = JsFuture::from(handle.get_file())
-                        .await
-                        .map_err(failed)?
-                        .unchecked_into();
-                    file.size() as u64
+                    let file = JsFuture::from(handle.get_file()).await.map_err(failed);
+                    match file {
+                        Ok(file) => file.unchecked_into::<File>().size() as u64,
+                        // Deleted or replaced since it was listed: another tab's, or the browser's own file
+                        // behind a writable.
+                        Err(StoreError::NotFound(_)) => continue,
+                        Err(error) => return Err(error),
+                    }
                 }
             };
             blobs.push(BlobInfo { name, size });

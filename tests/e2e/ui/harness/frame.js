@@ -63,5 +63,13 @@ const assistantContext = {
 };
 seen.record = record;
 seen.notice = noticeText(makeNotice(panelContext));
+seen.mountedAt = performance.now();
+addEventListener(
+  "click",
+  ({ timeStamp }) => {
+    seen.clickedAt = timeStamp;
+  },
+  { capture: true },
+);
 seen.mounted =
   wish.part === "assistant" ? mountAssistant(root, assistantContext) : mountConsentPanel(root, panelContext);
