@@ -45,7 +45,15 @@ export function coverage({ html = false } = {}) {
 
   const built = spawnSync(
     "cargo",
-    ["test", "--locked", ...packages, "--lib", "--tests", "--no-run", "--message-format=json-render-diagnostics"],
+    [
+      "test",
+      "--locked",
+      ...packages,
+      "--lib",
+      "--tests",
+      "--no-run",
+      "--message-format=json-render-diagnostics",
+    ],
     { cwd: root, env, encoding: "utf8", stdio: ["ignore", "pipe", "inherit"], maxBuffer: 1 << 28 },
   );
   if (built.status !== 0) throw new Error("the tests of the core do not compile");

@@ -190,7 +190,8 @@ describe("a click that a person cannot have meant", () => {
     for (let attempt = 1; attempt <= 8; attempt += 1) {
       const early = await withPanel({}, {}, async (tab) => {
         await tab.click(tab.role("button", "Accept"), { hover: 0 });
-        if (!(await tab.harness(() => window.harness.clickedAt - window.harness.mountedAt < 500))) return false;
+        if (!(await tab.harness(() => window.harness.clickedAt - window.harness.mountedAt < 500)))
+          return false;
         assert.match(await note(tab), /only just appeared/);
         assert.deepEqual(await decisions(tab), []);
         await tab.rest();
