@@ -149,7 +149,6 @@ describe("after Accept", () => {
         "the model was there",
       );
       await tab.click("button", /Ask the assistant/);
-      await tab.click("button", "Settings");
       await tab.click("button", "Withdraw");
       await tab.gone("button", "Withdraw");
       // A deleted cache is freed when the unregistered service worker ends; a debugger, such as this test, keeps it alive.

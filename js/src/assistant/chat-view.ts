@@ -5,6 +5,7 @@ import { h, ICONS, icon, mark, put, setText } from "../ui/dom.js";
 import { Conversation } from "./conversation.js";
 import { type ModelState, share } from "./model-watch.js";
 import type { ProgressView } from "./progress-view.js";
+import { withdrawButton } from "./settings-view.js";
 import { Answer, question } from "./turn.js";
 import { codeOf, type Voice } from "./words.js";
 
@@ -52,12 +53,19 @@ export class ChatView {
       h("p", { class: "strip-title" }, words.downloading),
       progress.element,
     );
+    const notes = h("div", { role: "status" });
     this.foot = h(
       "div",
       { class: "compose" },
       this.#download,
       h("div", { class: "field" }, this.#field, this.#send),
-      h("p", { class: "honest", id: "honest" }, words.honest),
+      h(
+        "div",
+        { class: "honest" },
+        h("span", { id: "honest" }, words.honest),
+        withdrawButton(context, voice, "link", notes),
+      ),
+      notes,
       this.#live,
     );
     this.#field.addEventListener("keydown", (event) => this.#key(event));

@@ -22,16 +22,7 @@ export function settingsView(context: AssistantContext, voice: Voice): HTMLEleme
     button.addEventListener("click", press);
     return button;
   };
-  const withdraw = choice(
-    words.withdraw,
-    (event) => {
-      // In page mode the site's script can reach and click this button; only a person may.
-      if (event.isTrusted) {
-        void leave(context, voice, withdraw, notes);
-      }
-    },
-    "withdraw",
-  );
+  const withdraw = withdrawButton(context, voice, "choice", notes);
   return h(
     "div",
     { class: "scroll body settings" },
@@ -56,15 +47,29 @@ export function settingsView(context: AssistantContext, voice: Voice): HTMLEleme
   );
 }
 
+/** One press of it undoes what one press of Accept did, so it is wherever the visitor looks. */
+export function withdrawButton(
+  context: AssistantContext,
+  voice: Voice,
+  look: "choice" | "link",
+  notes: HTMLElement,
+): HTMLButtonElement {
+  const { words, format } = voice;
+  const title = fill(words.withdrawDetail, { size: isolate(format.bytes(context.model.bytes)) });
+  const button = h("button", { type: "button", class: look, title }, words.withdraw);
+  button.addEventListener("click", (event) => {
+    // In page mode the site's script can reach and click this button; only a person may.
+    if (event.isTrusted && !button.disabled) void leave(context, voice, button, notes);
+  });
+  return button;
+}
+
 async function leave(
   context: AssistantContext,
   voice: Voice,
   button: HTMLButtonElement,
   notes: HTMLElement,
 ): Promise<void> {
-  if (button.disabled) {
-    return;
-  }
   button.disabled = true;
   put(button, voice.words.withdrawing);
   try {

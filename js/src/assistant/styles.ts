@@ -61,7 +61,10 @@ textarea::placeholder { color: var(--soft); opacity: 1; }
 .send.stop .icon { fill: currentColor; }
 .short .compose { position: sticky; bottom: 0; background: var(--paper); padding-bottom: 6px; }
 .short .head { padding-top: 8px; }
-.honest { font-size: .75em; line-height: 1.35; color: var(--soft); text-align: center; margin-top: 6px; }
+.honest { font-size: .75em; line-height: 1.35; color: var(--soft); text-align: center; margin-top: 2px; }
+.honest .link { min-height: 24px; padding: 0 6px; font: inherit; color: inherit; background: none; border: 0; border-radius: 4px;
+  text-decoration: underline; text-underline-offset: 2px; cursor: pointer; }
+.honest .link:hover { color: var(--ink); }
 .strip { padding: 2px 6px 10px; }
 .strip-title { font-size: .8125em; font-weight: 600; margin-bottom: 6px; }
 .bar { height: 8px; border-radius: 4px; background: var(--line); overflow: hidden; }

@@ -320,18 +320,24 @@ describe("settings", () => {
       assert.equal(await tab.harness(() => window.harness.changed), 1);
     }));
 
-  test("Withdraw takes one click, of a person, and says what it deletes", () =>
-    withAssistant({ node: kept, withdrawMs: 400 }, {}, async (tab) => {
-      await open(tab);
-      await tab.role("button", "Settings").click();
-      assert.match(await text(tab), /deletes the model \(98 MB\) and this agreement from this device/);
-      const button = tab.role("button", "Withdraw");
-      await button.evaluate((one) => one.click());
-      assert.equal(await tab.harness(() => window.harness.withdrawn), 0, "not that of a script");
-      await button.click();
-      await tab.role("button", "Deleting…").waitFor();
-      assert.equal(await tab.harness(() => window.harness.withdrawn), 1);
-    }));
+  for (const place of ["chat", "settings"]) {
+    test(`Withdraw takes one click in the ${place}, of a person, and says what it deletes`, () =>
+      withAssistant({ node: kept, withdrawMs: 400 }, {}, async (tab) => {
+        await open(tab);
+        const what = /deletes the model \(.?98 MB.?\) and this agreement from this device/;
+        if (place === "settings") {
+          await tab.role("button", "Settings").click();
+          assert.match(await text(tab), what);
+        }
+        const button = tab.role("button", "Withdraw");
+        assert.match(await button.getAttribute("title"), what);
+        await button.evaluate((one) => one.click());
+        assert.equal(await tab.harness(() => window.harness.withdrawn), 0, "not that of a script");
+        await button.click();
+        await tab.role("button", "Deleting…").waitFor();
+        assert.equal(await tab.harness(() => window.harness.withdrawn), 1);
+      }));
+  }
 
   test("are all that is drawn where the site has an interface of its own", () =>
     withAssistant({ node: kept, options: {} }, {}, async (tab) => {
