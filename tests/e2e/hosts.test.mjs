@@ -1,7 +1,9 @@
 /** The same promises, whichever host runs the node. */
 import assert from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import { after, describe, test } from "node:test";
-import { closeSites, modelFile, pageWithTag, startVisitor, theSites } from "./support/world.mjs";
+import { closeSites, dist, modelFile, pageWithTag, startVisitor, theSites } from "./support/world.mjs";
 
 after(closeSites);
 
@@ -103,6 +105,47 @@ for (const { host, warm, attributes, framesBlocked } of hosts) {
     }
   });
 }
+
+test("without room for shared memory one thread answers, and the capabilities say so", async (t) => {
+  const sites = await theSites();
+  sites.reset();
+  const [name] = readdirSync(join(dist, "assets")).filter((file) => /^worker-.*\.js$/.test(file));
+  const script = readFileSync(join(dist, "assets", name));
+  const none = `const { Memory } = WebAssembly;
+WebAssembly.Memory = function (wanted) {
+  if (wanted.shared) throw new RangeError("WebAssembly.Memory(): could not allocate memory");
+  return new Memory(wanted);
+};
+`;
+  sites.fault({
+    matches: ({ path }) => path === `/assets/${name}`,
+    apply: (_request, response) =>
+      response
+        .writeHead(200, {
+          "content-type": "text/javascript",
+          "cross-origin-resource-policy": "cross-origin",
+          "cross-origin-embedder-policy": "require-corp",
+        })
+        .end(Buffer.concat([Buffer.from(none), script])),
+  });
+  const visitor = await startVisitor({ warm: true });
+  try {
+    const tab = await visitor.open();
+    const { text } = await tab.ask("What is the capital of France?");
+    assert.match(text, /Paris/);
+    const { value } = await tab.attempt(() => window.kwaainet.capabilities());
+    assert.equal(value.host.threads, 1);
+    const missing = value.host.missing.map(({ what }) => what);
+    if (missing.includes("build with threads") || missing.includes("crossOriginIsolated")) {
+      t.skip(`there are no threads here: ${missing.join(", ")}`);
+      return;
+    }
+    assert.ok(missing.includes("room for shared memory"), missing.join(", "));
+  } finally {
+    sites.reset();
+    await visitor.close();
+  }
+});
 
 describe("a site that blocks frames", () => {
   test("and blocks workers too gets a clear message and an untouched page", async () => {

@@ -7,7 +7,7 @@ import { KwaaiNetError, messageOf } from "../protocol/errors.js";
 import * as simd from "../protocol/generated/kwaainet.js";
 import { asPort } from "../protocol/port.js";
 import type { Missing } from "../protocol/types.js";
-import { hasSimd, makeReport, storageOf, threadsOf } from "./report.js";
+import { hasSimd, makeReport, type Probes, storageOf, threadsOf } from "./report.js";
 
 type Glue = typeof simd;
 
@@ -25,7 +25,7 @@ export async function startNode({ host, deployment, missing, fetchWasm }: NodeSt
     throw new KwaaiNetError("unsupported", message);
   }
   const { catalogueUrl, catalogueKey, assets } = deployment;
-  const probes = {
+  const probes: Probes = {
     host,
     missing,
     // Shared memory can be made without isolation, but not be shared: isolation is what counts.
@@ -34,20 +34,12 @@ export async function startNode({ host, deployment, missing, fetchWasm }: NodeSt
     processors: navigator.hardwareConcurrency || 1,
     webLocks: "locks" in navigator,
   };
-  const threads = threadsOf(probes);
-  const { glue, url } = await chooseBuild(assets, threads > 1);
-  try {
-    await glue.default({ module_or_path: fetchWasm?.(url) ?? url });
-  } catch (cause) {
-    const file = new URL(url).pathname;
-    const message = `The node could not be loaded (${messageOf(cause)}): check that ${file} is served.`;
-    throw new KwaaiNetError("networkUnreachable", message, { cause, retryable: true });
-  }
+  const { glue, found } = await load(probes, assets, fetchWasm);
   const node = await glue.start_node({
-    hostReport: makeReport(probes),
+    hostReport: makeReport(found),
     deployment: { catalogueUrl, catalogueKey },
     storage: storageOf(host),
-    threads,
+    threads: threadsOf(found),
     // The script with the threads knows its own address.
     poolUrl: undefined,
   });
@@ -59,6 +51,27 @@ export async function startNode({ host, deployment, missing, fetchWasm }: NodeSt
       return asPort(port2);
     },
   };
+}
+
+/** The best build that starts here, and the probes with what was found out on the way. */
+async function load(
+  probes: Probes,
+  assets: Deployment["assets"],
+  fetchWasm?: NodeStart["fetchWasm"],
+): Promise<{ glue: Glue; found: Probes }> {
+  const { glue, url } = await chooseBuild(assets, threadsOf(probes) > 1);
+  try {
+    await glue.default({ module_or_path: fetchWasm?.(url) ?? url });
+    return { glue, found: probes };
+  } catch (cause) {
+    // What `new WebAssembly.Memory` throws where the addresses cannot be had: small devices, many tabs.
+    if (glue !== simd && cause instanceof RangeError) {
+      return load({ ...probes, noSharedMemory: true }, assets, fetchWasm);
+    }
+    const file = new URL(url).pathname;
+    const message = `The node could not be loaded (${messageOf(cause)}): check that ${file} is served.`;
+    throw new KwaaiNetError("networkUnreachable", message, { cause, retryable: true });
+  }
 }
 
 async function chooseBuild(

@@ -9,6 +9,8 @@ export interface Probes {
   readonly isolated: boolean;
   /** The deployment has a build with threads. */
   readonly threadsBuilt: boolean;
+  /** There was no room for the memory that threads share, which is reserved as a whole. */
+  readonly noSharedMemory?: boolean;
   readonly webLocks: boolean;
   /** What the window found. */
   readonly missing: readonly Missing[];
@@ -18,20 +20,21 @@ export interface Probes {
 const MOST_THREADS = 8;
 
 /** Threads worth asking for. A service worker may be isolated, but has no workers to share memory with. */
-export function threadsOf({ host, isolated, threadsBuilt, processors }: Probes): number {
-  if (!isolated || !threadsBuilt || host === "service-worker") return 1;
+export function threadsOf({ host, isolated, threadsBuilt, noSharedMemory, processors }: Probes): number {
+  if (!isolated || !threadsBuilt || noSharedMemory === true || host === "service-worker") return 1;
   return Math.max(1, Math.min(processors, MOST_THREADS));
 }
 
 /** The host's part of the report. Storage, threads and tier are what is asked for; the node corrects them. */
 export function makeReport(probes: Probes): HostReport {
-  const { host, processors, isolated, threadsBuilt, webLocks } = probes;
+  const { host, processors, isolated, threadsBuilt, noSharedMemory, webLocks } = probes;
   const threads = threadsOf(probes);
   const missing: Missing[] = [...probes.missing];
   const lacks = (what: string, instead: string) => missing.push({ what, instead });
   if (host === "service-worker") lacks("workers", "one thread computes, in short slices");
   else if (!isolated) lacks("crossOriginIsolated", "one thread computes");
   else if (!threadsBuilt) lacks("build with threads", "one thread computes");
+  else if (noSharedMemory === true) lacks("room for shared memory", "one thread computes");
   lacks("webgpu", "the processor computes; this version has no GPU backend");
   if (!webLocks) lacks("webLocks", "every tab runs a node of its own");
   return {
