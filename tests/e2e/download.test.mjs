@@ -1,11 +1,20 @@
 /** What happens to 98 MB on their way. */
 import assert from "node:assert/strict";
-import { readFileSync, statSync } from "node:fs";
+import { mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, describe, test } from "node:test";
 import { corrupt, cutAt, replace, slow, unreachable } from "./support/sites.mjs";
 import { buckets } from "./support/storage.mjs";
-import { closeSites, dist, modelFile, pageWithTag, startVisitor, theSites, until } from "./support/world.mjs";
+import {
+  closeSites,
+  dist,
+  modelFile,
+  newProfile,
+  pageWithTag,
+  startVisitor,
+  theSites,
+  until,
+} from "./support/world.mjs";
 
 after(closeSites);
 
@@ -197,4 +206,28 @@ describe("where storage is denied", () => {
       const held = await buckets(await tab.frame()).catch(() => null);
       assert.ok(held === null || held.opfs.length === 0);
     }));
+
+  test("by the browser's own setting, everything works for as long as the page is open", () =>
+    withVisitor({ profile: profileWithoutStorage() }, async (visitor) => {
+      const tab = await visitor.open();
+      assert.equal(
+        await tab.page.evaluate(() => navigator.storage.getDirectory().catch(({ name }) => name)),
+        "SecurityError",
+        "the setting is in force",
+      );
+      await tab.accept();
+      const { text } = await tab.ask("What is the capital of France?");
+      assert.match(text, /Paris/);
+      const { value } = await tab.attempt(() => window.kwaainet.capabilities());
+      assert.equal(value.host.storage, "memory");
+    }));
 });
+
+/** "Block all cookies", which keeps sites from storing anything at all. */
+function profileWithoutStorage() {
+  const profile = newProfile();
+  mkdirSync(join(profile, "Default"));
+  const preferences = { profile: { default_content_setting_values: { cookies: 2 } } };
+  writeFileSync(join(profile, "Default/Preferences"), JSON.stringify(preferences));
+  return profile;
+}

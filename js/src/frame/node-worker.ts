@@ -1,5 +1,7 @@
 /** Starts the node worker, and starts another one when it dies. */
+
 import { aliveLock } from "../host/channel-port.js";
+import { usableLocks } from "../host/locks.js";
 import type { FromWorker, ToWorker, WorkerStart } from "../host/worker-messages.js";
 import { KwaaiNetError } from "../protocol/errors.js";
 import type { Origin } from "../protocol/types.js";
@@ -76,7 +78,7 @@ export class NodeWorker {
   }
 
   async #awaitDeath(worker: Worker, id: string): Promise<void> {
-    const locks: LockManager | undefined = navigator.locks;
+    const locks = await usableLocks();
     if (locks === undefined) return;
     // The worker holds this lock as long as it lives, so getting it means that it does not.
     await locks.request(aliveLock(id), () => undefined);

@@ -98,6 +98,8 @@ export class NodeHost {
   }
 
   #follow(leader: Leader): void {
+    // Without locks nobody could tell that the leader has died, so every tab leads itself.
+    if (this.#locks === undefined) return;
     const same = this.#leader?.id === leader.id && this.#leader.epoch === leader.epoch;
     if (this.#node !== null || same) return;
     this.#leader = leader;

@@ -67,7 +67,13 @@ function open(): Promise<NodeHost> {
     const start = () => {
       if (deployment === null)
         throw new KwaaiNetError("internal", "The service worker was not told what to host.");
-      return startNode({ host: "service-worker", deployment, missing: [], fetchWasm: fromShell });
+      return startNode({
+        host: "service-worker",
+        deployment,
+        missing: [],
+        webLocks: true,
+        fetchWasm: fromShell,
+      });
     };
     return new NodeHost(id, new BroadcastChannel(BUS_NAME), navigator.locks, start, {
       onFault: ({ code, message, retryable }) =>

@@ -1,5 +1,6 @@
 /** Entry of the dedicated worker: runs the node when its turn comes, and until then passes ports on to who does. */
 import { BUS_NAME, holdAlive } from "../host/channel-port.js";
+import { usableLocks } from "../host/locks.js";
 import { NodeHost } from "../host/node-host.js";
 import type { FromWorker, ToWorker, WorkerStart } from "../host/worker-messages.js";
 import { errorToBody } from "../protocol/errors.js";
@@ -43,7 +44,7 @@ function endAfterTrap(error: unknown): void {
 
 async function start(message: WorkerStart): Promise<NodeHost> {
   const { id, deployment } = message;
-  const locks: LockManager | undefined = navigator.locks;
+  const locks = await usableLocks();
   const missing: Missing[] = [...message.missing];
   // The node lives in the service worker then: this worker passes ports on, and has it woken when it is needed.
   const elsewhere = message.host === "service-worker";
@@ -53,7 +54,7 @@ async function start(message: WorkerStart): Promise<NodeHost> {
     id,
     new BroadcastChannel(BUS_NAME),
     locks,
-    () => startNode({ host: message.host, deployment, missing }),
+    () => startNode({ host: message.host, deployment, missing, webLocks: locks !== undefined }),
     {
       onFault: (error) => scope.postMessage({ type: "fault", error }),
       ...(elsewhere ? { onLost: tick, onWanted: tick } : {}),

@@ -15,11 +15,18 @@ export interface NodeStart {
   readonly host: HostKind;
   readonly deployment: Deployment;
   readonly missing: readonly Missing[];
+  readonly webLocks: boolean;
   /** Where the wasm comes from, if not simply from the network. */
   readonly fetchWasm?: (url: string) => Promise<Response>;
 }
 
-export async function startNode({ host, deployment, missing, fetchWasm }: NodeStart): Promise<RunningNode> {
+export async function startNode({
+  host,
+  deployment,
+  missing,
+  webLocks,
+  fetchWasm,
+}: NodeStart): Promise<RunningNode> {
   if (!hasSimd()) {
     const message = "This browser has no WebAssembly SIMD, which every model needs: update the browser.";
     throw new KwaaiNetError("unsupported", message);
@@ -32,7 +39,7 @@ export async function startNode({ host, deployment, missing, fetchWasm }: NodeSt
     isolated: globalThis.crossOriginIsolated === true,
     threadsBuilt: assets.wasmThreads !== undefined && assets.glueThreads !== undefined,
     processors: navigator.hardwareConcurrency || 1,
-    webLocks: "locks" in navigator,
+    webLocks,
   };
   const { glue, found } = await load(probes, assets, fetchWasm);
   const node = await glue.start_node({
