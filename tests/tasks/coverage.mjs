@@ -31,14 +31,13 @@ function llvmTool(name, { install = true } = {}) {
 
 /** Builds and runs the tests of the core; throws when one fails. Returns the lines covered, in per cent. */
 export function coverage({ html = false } = {}) {
-  const target = join(process.env.CARGO_TARGET_DIR ?? join(root, "target"), "coverage");
-  const profiles = join(target, "profiles");
+  const out = join(process.env.CARGO_TARGET_DIR ?? join(root, "target"), "coverage");
+  const profiles = join(out, "profiles");
   rmSync(profiles, { recursive: true, force: true });
   mkdirSync(profiles, { recursive: true });
   const env = {
     ...process.env,
-    CARGO_TARGET_DIR: target,
-    RUSTFLAGS: `${process.env.RUSTFLAGS ?? ""} -Cinstrument-coverage`.trim(),
+    RUSTC_WORKSPACE_WRAPPER: join(root, "tests/tasks/instrument.sh"),
     LLVM_PROFILE_FILE: join(profiles, "%p-%m.profraw"),
   };
   const packages = CORE.flatMap((name) => ["-p", `kwaainet-${name}`]);
@@ -65,7 +64,7 @@ export function coverage({ html = false } = {}) {
     .map((message) => message.executable);
 
   // The examples in the documentation are run here too, where the crates are compiled already; they cover nothing.
-  const nowhere = { ...env, LLVM_PROFILE_FILE: join(target, "examples.profraw") };
+  const nowhere = { ...env, LLVM_PROFILE_FILE: join(out, "examples.profraw") };
   for (const [targets, environment] of [
     [["--lib", "--tests"], env],
     [["--doc"], nowhere],
@@ -76,18 +75,19 @@ export function coverage({ html = false } = {}) {
   }
 
   const raw = readdirSync(profiles).map((name) => join(profiles, name));
-  const merged = join(target, "core.profdata");
+  const merged = join(out, "core.profdata");
   execFileSync(llvmTool("llvm-profdata"), ["merge", "--sparse", "--output", merged, ...raw]);
   const objects = binaries.flatMap((path, index) => (index === 0 ? [path] : ["--object", path]));
   const common = [
     ...objects,
     `--instr-profile=${merged}`,
-    "--ignore-filename-regex=(/rustc/|\\.cargo/|/tests/|testkit/|/backend/candle\\.rs)",
+    // Of the workspace's crates only the core, without its tests and without what only a feature compiles.
+    "--ignore-filename-regex=(/rustc/|/registry/|/tests/|/tests\\.rs|testkit/|/backend/candle\\.rs)",
   ];
   if (html) {
-    const out = join(target, "html");
-    execFileSync(llvmTool("llvm-cov"), ["show", ...common, "--format=html", `--output-dir=${out}`]);
-    console.log(`line by line: ${join(out, "index.html")}`);
+    const report = join(out, "html");
+    execFileSync(llvmTool("llvm-cov"), ["show", ...common, "--format=html", `--output-dir=${report}`]);
+    console.log(`line by line: ${join(report, "index.html")}`);
   }
   const summary = JSON.parse(
     execFileSync(llvmTool("llvm-cov"), ["export", ...common, "--summary-only"], {

@@ -279,12 +279,12 @@ fn real_weights_resume_at_every_token() {
     for options in [
         GenerationOptions {
             sampler: SamplerOptions::greedy(),
-            max_tokens: 10,
+            max_tokens: 5,
             ..GenerationOptions::default()
         },
         GenerationOptions {
             stop: vec!["caf".to_owned(), ".\n".to_owned()],
-            ..sampled(42, 12)
+            ..sampled(42, 6)
         },
     ] {
         resumed_everywhere(&model, &prompt, &options);
