@@ -10,7 +10,8 @@ export const MODEL = "smollm2-135m-instruct-q4_1";
 /** The program: `KWAAINET_BIN`, or what cargo has built, or what it builds now. */
 export function program() {
   if (process.env.KWAAINET_BIN) return process.env.KWAAINET_BIN;
-  const binary = join(root, "target/debug", process.platform === "win32" ? "kwaainet.exe" : "kwaainet");
+  const target = process.env.CARGO_TARGET_DIR ?? join(root, "target");
+  const binary = join(target, "debug", process.platform === "win32" ? "kwaainet.exe" : "kwaainet");
   const { status } = spawnSync("cargo", ["build", "-q", "-p", "kwaainet"], { cwd: root, stdio: "inherit" });
   if (status !== 0) throw new Error("the program does not build");
   return binary;
