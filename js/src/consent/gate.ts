@@ -81,13 +81,14 @@ export class Gate {
     }
     // takeRecords has what the observer saw but could not tell us yet.
     this.#seen(this.#observer.takeRecords());
-    if (!this.#looked) {
+    // First what passes by itself: until a moment ago there may have been nothing to see, for the observer either.
+    if (!this.#looked || now - this.#disturbed < REST_MS) {
       return "moved";
     }
     if (!this.#visible || document.visibilityState !== "visible") {
       return "covered";
     }
-    if (now - this.#disturbed < REST_MS || now - this.#arrival(event) < this.#patience(event)) {
+    if (now - this.#arrival(event) < this.#patience(event)) {
       return "moved";
     }
     return null;

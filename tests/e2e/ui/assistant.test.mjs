@@ -346,7 +346,7 @@ describe("settings", () => {
       assert.ok(await tab.role("button", "Withdraw").isVisible(), "two clicks away, as Accept was one");
       assert.deepEqual(await tab.axe(), []);
       await tab.page.keyboard.press("Escape");
-      assert.equal((await tab.page.evaluate(() => window.lastLayout)).mode, "pill");
+      await tab.page.waitForFunction(() => window.lastLayout.mode === "pill", null, { timeout: 5000 });
     }));
 });
 

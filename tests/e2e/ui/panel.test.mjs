@@ -148,7 +148,7 @@ describe("a decision", () => {
     await withPanel({}, {}, async (tab) => {
       await tab.role("button", "Choose").focus();
       await tab.page.keyboard.press("Escape");
-      assert.equal((await tab.page.evaluate(() => window.lastLayout)).mode, "pill");
+      await tab.page.waitForFunction(() => window.lastLayout.mode === "pill", null, { timeout: 5000 });
       assert.deepEqual(await decisions(tab), []);
       const pill = tab.role("button", /your choice/);
       assert.ok(
