@@ -11,6 +11,8 @@ const GREEDY_TOKENS = 16;
 /** Of the prompts, so many are continued: each costs 16 passes through every weight, four times. */
 const CONTINUATIONS = 20;
 
+const share = (count, total) => `${count} of ${total} (${((100 * count) / total).toFixed(1)} %)`;
+
 /** What an engine says about the prompts. */
 async function measure(engine, sequences, greedySequences, tokens) {
   const logits = [];
@@ -101,8 +103,8 @@ export async function checkNumbers(name, llama, path, probe, scratch) {
     // A lowest of 50 is a matter of one near tie; the mean is not.
     lowest: Math.min(0.999, harmOfTheirs.lowest - 0.005),
     mean: Math.min(0.999, harmOfTheirs.mean - 0.0002),
-    likeliest: Math.min(98, (100 * (harmOfTheirs.likeliest - 2)) / harmOfTheirs.prompts),
-    greedy: Math.min(90, (100 * (harmOfTheirs.greedy - 2)) / harmOfTheirs.continuations),
+    likeliest: Math.min(98, (100 * (harmOfTheirs.likeliest - 3)) / harmOfTheirs.prompts),
+    greedy: Math.min(90, (100 * (harmOfTheirs.greedy - 3)) / harmOfTheirs.continuations),
     off: Math.max(0.005, harmOfTheirs.off + 0.002),
   });
   record(
