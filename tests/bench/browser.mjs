@@ -12,7 +12,12 @@ import { chatml, DECODE, messages, PREFILL } from "./prompts.mjs";
 
 const here = import.meta.dirname;
 
-const types = { ".js": "text/javascript", ".wasm": "application/wasm", ".html": "text/html" };
+const types = {
+  ".js": "text/javascript",
+  ".mjs": "text/javascript",
+  ".wasm": "application/wasm",
+  ".html": "text/html",
+};
 export const rivals = {
   "wllama 3.8.1": { folder: "@wllama/wllama", port: "wllama3", wasm: ["wasm/wllama.wasm"] },
   "wllama 1.17.1": { folder: "wllama-1", port: "wllama1", wasm: ["multi-thread/wllama.wasm"] },

@@ -96,6 +96,8 @@ describe("after Accept", () => {
       );
       assert.match(receipt, /Nothing left this device/);
       assert.match(receipt, /tokens?\/s/);
+      const builds = sites.log.filter(({ path }) => path.endsWith(".wasm"));
+      assert.equal(builds.length, 1, "one build of the node was fetched, once");
       const posts = sites.log.filter(({ method }) => method !== "GET" && method !== "HEAD");
       assert.deepEqual(posts, [], "nothing was sent anywhere");
     }));

@@ -9,7 +9,7 @@ const prompts = JSON.parse(readFileSync(new URL("fixtures/prompts.json", import.
 const prose = readFileSync(new URL("fixtures/prose.txt", import.meta.url), "utf8");
 const GREEDY_TOKENS = 16;
 /** Of the prompts, so many are continued: each costs 16 passes through every weight, four times. */
-const CONTINUATIONS = 20;
+const CONTINUATIONS = 12;
 
 const share = (count, total) => `${count} of ${total} (${((100 * count) / total).toFixed(1)} %)`;
 
@@ -104,7 +104,7 @@ export async function checkNumbers(name, llama, path, probe, scratch) {
     lowest: Math.min(0.999, harmOfTheirs.lowest - 0.005),
     mean: Math.min(0.999, harmOfTheirs.mean - 0.0002),
     likeliest: Math.min(98, (100 * (harmOfTheirs.likeliest - 3)) / harmOfTheirs.prompts),
-    greedy: Math.min(90, (100 * (harmOfTheirs.greedy - 3)) / harmOfTheirs.continuations),
+    greedy: Math.min(90, (100 * (harmOfTheirs.greedy - 2)) / harmOfTheirs.continuations),
     off: Math.max(0.005, harmOfTheirs.off + 0.002),
   });
   record(

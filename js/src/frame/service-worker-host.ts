@@ -30,7 +30,10 @@ export class ServiceWorkerHost {
     }
     await active(this.#registration);
     const { frame, panel, assistant, worker, wasmSimd, wasmThreads, glueThreads } = this.#deployment.assets;
-    const urls = [frame, panel, assistant, worker, wasmSimd, wasmThreads, glueThreads];
+    // Only the build that runs here: the other one is half a megabyte that nobody asked for.
+    const threads = !this.#hostsNode && globalThis.crossOriginIsolated && glueThreads !== undefined;
+    const node = threads ? [wasmThreads, glueThreads] : [wasmSimd];
+    const urls = [frame, panel, assistant, worker, ...node];
     this.#post({ type: "shell", urls: urls.filter((asset) => asset !== undefined) });
     this.ping();
   }

@@ -1,4 +1,5 @@
 // llama.cpp through node-llama-cpp's prebuilt addon: below its public API, because that gives no logits.
+import { availableParallelism } from "node:os";
 
 export async function openLlama() {
   const { getLlama, LlamaLogLevel } = await import("node-llama-cpp");
@@ -12,7 +13,7 @@ export class LlamaModel {
   #model;
   #sampler;
 
-  static async load(llama, path, { vocabOnly = false, contextSize = 1024, flashAttention = false } = {}) {
+  static async load(llama, path, { vocabOnly = false, contextSize = 1024 } = {}) {
     const self = new LlamaModel();
     self.#model = await llama.loadModel({ modelPath: path, vocabOnly });
     self.#addon = self.#model._model;
@@ -22,8 +23,8 @@ export class LlamaModel {
         contextSize,
         batchSize: contextSize,
         sequences: 1,
-        flashAttention,
-        threads: 1,
+        flashAttention: false,
+        threads: availableParallelism(),
       });
       if (!(await self.#context.init())) throw new Error(`llama.cpp has no context for ${path}`);
       self.#sampler = new self.#bindings.AddonSampler(self.#addon);
