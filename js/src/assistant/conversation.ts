@@ -8,11 +8,11 @@ import type { ChatMessage, Receipt } from "../protocol/types.js";
 import { codeOf } from "./words.js";
 
 /**
- * Small models wander at the temperatures that suit large ones: these are those of the example on SmolLM2's model card. The
- * length ends what would go round in circles. A repetition penalty would end it sooner, but it also punishes the words of
- * the question: with 1.1 this model no longer says that 2 + 2 is 4.
+ * Small models wander at the temperatures that suit large ones: these are those of the example on SmolLM2's model card, and
+ * the length ends what goes round in circles. The penalty is as light as ends most circles: it punishes the words of the
+ * question too, and with 1.1 this model no longer says that 2 + 2 is 4.
  */
-const SAMPLING = { temperature: 0.2, top_p: 0.9, max_tokens: 512 } as const;
+const SAMPLING = { temperature: 0.2, top_p: 0.9, repetition_penalty: 1.02, max_tokens: 512 } as const;
 
 export interface Listener {
   delta(text: string): void;
