@@ -6,6 +6,7 @@ import { extname, join } from "node:path";
 import { brotliCompressSync, constants } from "node:zlib";
 import * as demo from "@kwaainet/demo-site";
 import { rendererMemory, startChromium } from "../e2e/support/browser.mjs";
+import { pageCost, watchPage } from "../e2e/support/page-cost.mjs";
 import { startSites } from "../e2e/support/sites.mjs";
 import { dist, pageWithTag, Tab } from "../e2e/support/world.mjs";
 import { chatml, DECODE, messages, PREFILL } from "./prompts.mjs";
@@ -56,7 +57,7 @@ export async function benchBrowser({ model, rounds, log }) {
     }
     const shipped = { KwaaiNet: brotliOf(sites.fetched ?? new Map()) };
     for (const [engine, rival] of Object.entries(rivals)) shipped[engine] = rivalBytes(rival);
-    return { results, shipped, page: sites.pageCost };
+    return { results, shipped };
   } finally {
     await sites.close();
     await wllama.close();
@@ -97,6 +98,7 @@ async function ours(sites) {
     const tab = new Tab(sites, page);
     const url = sites.page("/bench", pageWithTag(sites.cdn));
     sites.log.length = 0;
+    await watchPage(page);
     await page.goto(url);
     const cold = round === 0;
     if (cold) await tab.accept();
@@ -123,8 +125,10 @@ async function ours(sites) {
       peak = Math.max(peak, rendererMemory(chromium.pid));
     }
     measured.memory = peak;
+    const answer = page.evaluate(inPage.kwaainet, { list: messages(60, `${round}p`), tokens: 2 * DECODE });
+    Object.assign(measured, await costOf(page, answer));
     const { value } = await tab.attempt(() => window.kwaainet.capabilities());
-    measured.backend = value?.host?.backend;
+    measured.backend = `${value?.host?.backend}, ${value?.host?.threads} threads`;
     return measured;
   };
 }
@@ -132,6 +136,7 @@ async function ours(sites) {
 export async function theirs(wllama, rival) {
   return async (chromium, round) => {
     const page = await chromium.context.newPage();
+    await watchPage(page);
     await page.goto(`${wllama.origin}/${rival.port}.html`);
     const began = performance.now();
     await page.evaluate(() => window.ready);
@@ -147,9 +152,20 @@ export async function theirs(wllama, rival) {
       peak = Math.max(peak, rendererMemory(chromium.pid));
     }
     measured.memory = peak;
+    const answer = page.evaluate(
+      ([text, tokens]) => window.complete(text, tokens),
+      [chatml(messages(60, `${round}p`)), 2 * DECODE],
+    );
+    Object.assign(measured, await costOf(page, answer));
     measured.backend = await page.evaluate(() => window.backend());
     return measured;
   };
+}
+
+/** What the page has paid since it was opened, and what its visitor feels while an answer comes. */
+async function costOf(page, answer) {
+  const { longTasks, slowest } = await pageCost(page, answer);
+  return { longTasks: longTasks.length, slowestMs: slowest };
 }
 
 const rate = (tokens, ms) => (tokens * 1000) / ms;

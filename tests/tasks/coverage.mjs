@@ -82,7 +82,7 @@ export function coverage({ html = false } = {}) {
     ...objects,
     `--instr-profile=${merged}`,
     // Of the workspace's crates only the core, without its tests and without what only a feature compiles.
-    "--ignore-filename-regex=(/rustc/|/registry/|/tests/|/tests\\.rs|testkit/|/backend/candle\\.rs)",
+    "--ignore-filename-regex=(/rustc/|/rustlib/|/registry/|/tests/|tests\\.rs|testkit/|/backend/candle\\.rs)",
   ];
   if (html) {
     const report = join(out, "html");

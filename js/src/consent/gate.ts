@@ -75,7 +75,7 @@ export class Gate {
       return "untrusted";
     }
     // When the visitor clicked, not when a busy page came to tell us.
-    const now = Math.min(event.timeStamp, performance.now());
+    const now = event.timeStamp;
     if (this.#isSmall()) {
       return "small";
     }
