@@ -121,7 +121,7 @@ class Assistant implements MountedAssistant {
     drawn.classList.toggle("rise", stage.childElementCount === 0 || before === "pill");
     put(stage, drawn);
     if (name === "pill") {
-      this.#sizer.want(drawn.offsetWidth, "content");
+      this.#sizer.want(drawn, "content");
     } else {
       const tall = name === "chat" || (name === "settings" && this.#talks);
       this.#sizer.want(WIDTH, tall ? HEIGHT : "content");
@@ -259,7 +259,7 @@ class Assistant implements MountedAssistant {
       if (drawn !== null && drawn.textContent !== fresh.textContent) {
         const focused = this.#surface.root.activeElement === drawn;
         put(stage, fresh);
-        this.#sizer.want(fresh.offsetWidth, "content");
+        this.#sizer.want(fresh, "content");
         if (focused) {
           fresh.focus({ preventScroll: true });
         }

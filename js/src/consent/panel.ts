@@ -92,7 +92,7 @@ class ConsentPanel implements Mounted {
     // Only the first card rises; later ones change in place, under a hand that may be about to press.
     drawn.classList.toggle("rise", this.#surface.stage.childElementCount === 0);
     put(this.#surface.stage, drawn);
-    this.#sizer.want(name === "pill" ? drawn.offsetWidth : WIDTH, "content");
+    this.#sizer.want(name === "pill" ? drawn : WIDTH, "content");
     if (name !== "pill") {
       this.#gate = new Gate(drawn, this.#surface.host);
     }

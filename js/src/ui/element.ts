@@ -34,6 +34,9 @@ export function surface(name: string, css: string, language: string, direction: 
   return { host, stage, root };
 }
 
+/** How soon a frame without a layout looks again. */
+const RETRY_MS = 100;
+
 /**
  * Keeps the frame as large as a card needs, and the card within what the frame really got.
  * `natural` measures the card at a width; it is asked again when the frame's width changes.
@@ -42,8 +45,9 @@ export class Sizer {
   readonly #surface: Surface;
   readonly #request: (width: number, height: number) => void;
   readonly #observer: ResizeObserver;
-  #wanted: { width: number; height: "content" | number } = { width: 0, height: 0 };
+  #wanted: { width: number | HTMLElement; height: "content" | number } = { width: 0, height: 0 };
   #last = "";
+  #retry: ReturnType<typeof setTimeout> | undefined;
 
   constructor(surface: Surface, request: (width: number, height: number) => void) {
     this.#surface = surface;
@@ -52,8 +56,8 @@ export class Sizer {
     this.#observer.observe(surface.host);
   }
 
-  /** Width of the card without margins; a fixed height, or as much as it holds. */
-  want(width: number, height: "content" | number): void {
+  /** Width of the card without margins, or what is as wide; a fixed height, or as much as it holds. */
+  want(width: number | HTMLElement, height: "content" | number): void {
     this.#wanted = { width, height };
     this.update();
   }
@@ -61,9 +65,20 @@ export class Sizer {
   /** Something changed inside. */
   update(): void {
     const { host, stage } = this.#surface;
-    const { width, height } = this.#wanted;
-    // While somebody hides us nothing has a size, and nothing is asked for.
-    if (width === 0 || host.getClientRects().length === 0) {
+    const { height } = this.#wanted;
+    clearTimeout(this.#retry);
+    // While somebody hides us nothing has a size, and nothing is asked for. The same is so now and then (measured in
+    // Chromium: 1 of 180 loads) at the start, before the browser has laid out the frame; no observer tells the end of
+    // either, because the frame stays as it is, 0 x 0.
+    if (host.getClientRects().length === 0) {
+      this.#retry = setTimeout(() => this.update(), RETRY_MS);
+      return;
+    }
+    const width =
+      typeof this.#wanted.width === "number" ? this.#wanted.width : this.#wanted.width.offsetWidth;
+    // Measured once: in a frame that is too narrow it would get narrower with each look.
+    this.#wanted = { width, height };
+    if (width === 0) {
       return;
     }
     const box = host.getBoundingClientRect();
@@ -98,6 +113,7 @@ export class Sizer {
   }
 
   stop(): void {
+    clearTimeout(this.#retry);
     this.#observer.disconnect();
   }
 }

@@ -350,6 +350,12 @@ describe("settings", () => {
     }));
 });
 
+test("the pill is there as soon as a frame that had no layout gets one", () =>
+  withAssistant({ node: kept, noLayoutMs: 400 }, {}, async (tab) => {
+    const box = await tab.frame.locator("button.pill").boundingBox();
+    assert.ok(box.width > 30 && box.height > 20, JSON.stringify(box));
+  }));
+
 describe("everybody can use it", () => {
   const answer =
     "A **tide** is a long wave.\n\n```js\nconst hours = 24.84 / 2; // twice a day, a little later each time\n```\n\nIt comes and goes.";

@@ -31,6 +31,12 @@ const plain = (text) => text.replaceAll(/[\u2068\u2069]/g, "");
 const note = (tab) => tab.frame.locator(".note").textContent({ timeout: 2000 });
 
 describe("the question", () => {
+  test("is there as soon as a frame that had no layout gets one", () =>
+    withPanel({ noLayoutMs: 400 }, {}, async (tab) => {
+      const box = await tab.frame.locator("section").boundingBox();
+      assert.ok(box.width > 200 && box.height > 100, JSON.stringify(box));
+    }));
+
   test("names size, model, licence, caps, and who can read what is written", () =>
     withPanel({}, {}, async (tab) => {
       const text = plain(await tab.frame.locator("section").textContent());

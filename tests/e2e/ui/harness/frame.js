@@ -71,5 +71,16 @@ addEventListener(
   },
   { capture: true },
 );
+if (wish.noLayoutMs) {
+  // As Chromium is now and then when a frame's script runs first: nothing has a box, and then everything has.
+  const { getClientRects } = Element.prototype;
+  const offsetWidth = Object.getOwnPropertyDescriptor(HTMLElement.prototype, "offsetWidth");
+  Element.prototype.getClientRects = () => [];
+  Object.defineProperty(HTMLElement.prototype, "offsetWidth", { ...offsetWidth, get: () => 0 });
+  setTimeout(() => {
+    Element.prototype.getClientRects = getClientRects;
+    Object.defineProperty(HTMLElement.prototype, "offsetWidth", offsetWidth);
+  }, wish.noLayoutMs);
+}
 seen.mounted =
   wish.part === "assistant" ? mountAssistant(root, assistantContext) : mountConsentPanel(root, panelContext);
