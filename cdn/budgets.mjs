@@ -2,6 +2,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { setFlagsFromString } from "node:v8";
 import { brotliCompressSync, constants } from "node:zlib";
 
 const here = dirname(fileURLToPath(import.meta.url));
@@ -29,6 +30,10 @@ function fits(file, pattern) {
   const [head, tail] = pattern.split("*");
   return tail === undefined ? file === pattern : file.startsWith(head) && file.endsWith(tail);
 }
+
+// Node 20 can compile relaxed SIMD, but has to be told to (V8 has it by default since 11.4).
+const [major, minor] = process.versions.v8.split(".").map(Number);
+if (major * 100 + minor < 1104) setFlagsFromString("--experimental-wasm-relaxed-simd");
 
 /** Names that a wasm module imports from. `env` means that something was not linked. */
 export function wasmImportProblems(dist) {

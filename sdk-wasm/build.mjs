@@ -2,7 +2,7 @@
  * Builds the wasm, twice where threads can be had:
  *
  *   pkg/simd/     one thread; every browser
- *   pkg/threads/  shared memory; cross-origin isolated pages
+ *   pkg/threads/  shared memory and relaxed SIMD; cross-origin isolated pages (docs/decisions/0006)
  *
  * and writes the TypeScript of both (they are equal) to js/src/protocol/generated. Run as a program:
  * `node sdk-wasm/build.mjs [--no-threads | --suites]`.
@@ -26,7 +26,7 @@ const builds = {
     // Another folder: the standard library is compiled anew, and must not evict the other build's.
     targetDir: join(target, "threads"),
     flags: [
-      "-Ctarget-feature=+atomics,+bulk-memory,+mutable-globals",
+      "-Ctarget-feature=+atomics,+bulk-memory,+mutable-globals,+relaxed-simd",
       ...["--shared-memory", "--import-memory", `--max-memory=${mostSharedMemory}`].map(
         (arg) => `-Clink-arg=${arg}`,
       ),

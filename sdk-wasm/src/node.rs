@@ -81,7 +81,11 @@ pub async fn start_node(
     report.threads = u32::try_from(width).unwrap_or(u32::MAX);
     report.tier = if width > 1 { Tier::T2 } else { Tier::T1 };
     // The node adds the number of threads.
-    report.backend = "wasm simd128".to_owned();
+    report.backend = if cfg!(target_feature = "relaxed-simd") {
+        "wasm relaxed-simd".to_owned()
+    } else {
+        "wasm simd128".to_owned()
+    };
     let no_channel = |_| JsError::new("this worker has no MessageChannel");
     let platform = Platform {
         clock: shared(BrowserClock::new().map_err(no_channel)?),

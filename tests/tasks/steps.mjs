@@ -81,6 +81,11 @@ export const steps = [
     },
   },
   {
+    name: "kernels in WebAssembly",
+    group: "unit",
+    run: () => node("tests/tasks/wasm-kernels.mjs"),
+  },
+  {
     name: "fuzz, short",
     group: "fuzz",
     run: () => node("tests/fuzz/run.mjs", ["--seconds", "5"], { env: fuzzTarget() }),

@@ -7,7 +7,15 @@ import { KwaaiNetError, messageOf } from "../protocol/errors.js";
 import * as simd from "../protocol/generated/kwaainet.js";
 import { asPort } from "../protocol/port.js";
 import type { Missing } from "../protocol/types.js";
-import { hasSimd, makeReport, type Probes, storageOf, threadsOf } from "./report.js";
+import {
+  hasRelaxedSimd,
+  hasSimd,
+  makeReport,
+  type Probes,
+  runsThreadsBuild,
+  storageOf,
+  threadsOf,
+} from "./report.js";
 
 type Glue = typeof simd;
 
@@ -38,6 +46,7 @@ export async function startNode({
     // Shared memory can be made without isolation, but not be shared: isolation is what counts.
     isolated: globalThis.crossOriginIsolated === true,
     threadsBuilt: assets.wasmThreads !== undefined && assets.glueThreads !== undefined,
+    relaxedSimd: hasRelaxedSimd(),
     processors: navigator.hardwareConcurrency || 1,
     webLocks,
   };
@@ -66,7 +75,7 @@ async function load(
   assets: Deployment["assets"],
   fetchWasm?: NodeStart["fetchWasm"],
 ): Promise<{ glue: Glue; found: Probes }> {
-  const { glue, url } = await chooseBuild(assets, threadsOf(probes) > 1);
+  const { glue, url } = await chooseBuild(assets, runsThreadsBuild(probes));
   try {
     await glue.default({ module_or_path: fetchWasm?.(url) ?? url });
     return { glue, found: probes };

@@ -14,7 +14,7 @@ pub(crate) enum Isa {
     /// AVX-512 with VNNI.
     #[cfg(target_arch = "x86_64")]
     Avx512,
-    /// WebAssembly SIMD.
+    /// WebAssembly SIMD, relaxed or not.
     #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
     Simd128,
 }
@@ -60,6 +60,12 @@ impl Isa {
         sets
     }
 
+    /// The only set of such a build.
+    #[cfg(all(test, target_arch = "wasm32", target_feature = "simd128"))]
+    pub(crate) fn available() -> Vec<Self> {
+        vec![Self::detect()]
+    }
+
     /// Tokens that are computed together.
     pub(crate) const fn tile(self) -> usize {
         match self {
@@ -78,7 +84,7 @@ impl Isa {
     pub(crate) const fn element_bytes(self) -> usize {
         match self {
             #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-            Self::Simd128 => 2,
+            Self::Simd128 => size_of::<super::wasm_dot::Element>(),
             #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
             _ => 1,
         }
@@ -94,7 +100,7 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => "avx512-vnni",
             #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-            Self::Simd128 => "simd128",
+            Self::Simd128 => super::wasm_dot::NAME,
         }
     }
 }

@@ -18,6 +18,15 @@ mod simd;
 mod tests;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod wasm;
+#[cfg(all(
+    target_arch = "wasm32",
+    target_feature = "simd128",
+    not(target_feature = "relaxed-simd")
+))]
+mod wasm_dot;
+#[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
+#[path = "wasm_dot_relaxed.rs"]
+mod wasm_dot;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
@@ -115,7 +124,7 @@ impl Workspace {
     }
 }
 
-/// Rows of logits that are computed together when a text is scored.
+/// Rows of logits that are computed together, when a text is scored or guesses are checked.
 pub(crate) const LOGIT_ROWS: usize = 8;
 
 const SLOTS: [Slot; Slot::COUNT] = [
@@ -134,7 +143,7 @@ const SLOTS: [Slot; Slot::COUNT] = [
 /// Rows of a buffer.
 const fn rows(shape: &Shape, slot: Slot) -> usize {
     match slot {
-        Slot::Logits => 1,
+        Slot::Logits => LOGIT_ROWS,
         _ => shape.block,
     }
 }
@@ -403,12 +412,6 @@ impl Backend for Cpu {
     }
 
     fn set_tokens(&self, work: &mut Workspace, tokens: usize) {
-        let needed = tokens.saturating_mul(work.shape.vocabulary);
-        if let Some(logits) = work.slots.get_mut(Slot::Logits as usize)
-            && logits.len() < needed
-        {
-            logits.resize(needed, 0.0);
-        }
         work.tokens = tokens;
     }
 

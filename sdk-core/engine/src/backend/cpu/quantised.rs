@@ -107,14 +107,28 @@ unsafe fn quantised_body<S: Simd, F: Format, const T: usize>(
             } else {
                 blocks::<S, F, T>(panel, groups, tokens, lane)
             };
-            for token in 0..T {
-                S::store(sums[token], results[token].as_mut_ptr().add(lane));
+            for (part, sums) in sums.iter().enumerate().take(parts::<S, T>()) {
+                for token in 0..T {
+                    let to = results[token].as_mut_ptr().add(lane + part * S::LANES);
+                    S::store(sums[token], to);
+                }
             }
         }
-        lane += S::LANES;
+        lane += S::LANES * parts::<S, T>();
     }
     // SAFETY: the caller's promise.
     unsafe { deliver(&results, out) }
+}
+
+/// Vectors of rows that make up a panel at most.
+const MOST_PARTS: usize = 4;
+
+/// Vectors of rows that are computed in one pass over a panel. One token is as fast as memory is: all of them, so that a
+/// panel is read once, from its beginning to its end. Several tokens fill the registers with one.
+#[inline(always)]
+const fn parts<S: Simd, const T: usize>() -> usize {
+    let all = PANEL / S::LANES;
+    if T == 1 && all <= MOST_PARTS { all } else { 1 }
 }
 
 /// Formats with one scale per group.
@@ -124,33 +138,37 @@ unsafe fn blocks<S: Simd, F: Format, const T: usize>(
     groups: usize,
     tokens: Tile<S>,
     lane: usize,
-) -> [S::Floats; T] {
+) -> [[S::Floats; T]; MOST_PARTS] {
     // SAFETY: the caller's promise, see `quantised_tile`.
     unsafe {
         let planes = F::PLANES;
-        let mut acc = [S::floats(0.0); T];
+        let mut acc = [[S::floats(0.0); T]; MOST_PARTS];
         let mut weights = panel.add(4 * lane);
         let mut scales = panel.add(groups * planes.group_bytes() + 2 * lane);
         let mut tokens = tokens;
         // Pointers move by constants: no multiplication, and none whose overflow would have to be checked.
         for _ in 0..groups {
-            let (low, high) = dots::<S, F, T>(weights, tokens.quants);
-            let scale = S::load_f16(scales);
-            for token in 0..T {
-                let mut total = S::total(low[token]);
-                if dual::<F, T>() {
-                    total = S::ints_add(total, S::total(high[token]));
-                }
-                let offset = offset_of::<S, F>();
-                if offset != 0 {
-                    let sum = tokens.sum_of_group(token).wrapping_mul(offset);
-                    total = S::ints_sub(total, S::ints(sum));
-                }
-                let scale = S::mul(scale, S::floats(*tokens.scales.add(token)));
-                acc[token] = S::mul_add(S::to_floats(total), scale, acc[token]);
-                if planes.scales.has_min() {
-                    let min = S::load_f16(scales.add(2 * PANEL));
-                    acc[token] = S::mul_add(min, S::floats(*tokens.sums.add(token)), acc[token]);
+            for part in 0..parts::<S, T>() {
+                let acc = &mut acc[part];
+                let scales = scales.add(2 * S::LANES * part);
+                let (low, high) = dots::<S, F, T>(weights.add(4 * S::LANES * part), tokens.quants);
+                let scale = S::load_f16(scales);
+                for token in 0..T {
+                    let mut total = total::<S, F>(low[token]);
+                    if dual::<F, T>() {
+                        total = S::ints_add(total, self::total::<S, F>(high[token]));
+                    }
+                    let offset = offset_of::<S, F>();
+                    if offset != 0 {
+                        let sum = tokens.sum_of_group(token).wrapping_mul(offset);
+                        total = S::ints_sub(total, S::ints(sum));
+                    }
+                    let scale = S::mul(scale, S::floats(*tokens.scales.add(token)));
+                    acc[token] = S::mul_add(S::to_floats(total), scale, acc[token]);
+                    if planes.scales.has_min() {
+                        let min = S::load_f16(scales.add(2 * PANEL));
+                        acc[token] = S::mul_add(min, S::floats(*tokens.sums.add(token)), acc[token]);
+                    }
                 }
             }
             weights = weights.add(planes.group_bytes());
@@ -168,70 +186,95 @@ unsafe fn super_blocks<S: Simd, F: Format, const T: usize>(
     groups: usize,
     tokens: Tile<S>,
     lane: usize,
-) -> [S::Floats; T] {
+) -> [[S::Floats; T]; MOST_PARTS] {
     // SAFETY: the caller's promise, see `quantised_tile`.
     unsafe {
         let planes = F::PLANES;
         let kind = planes.scales;
-        let mut acc = [S::floats(0.0); T];
+        let mut acc = [[S::floats(0.0); T]; MOST_PARTS];
         let mut weights = panel.add(4 * lane);
         let mut scales = panel.add(groups * planes.group_bytes());
         let mut tokens = tokens;
         for _ in 0..groups / SUPER_GROUPS {
             let of_block = tokens;
             let mut subs = scales.add(if kind.has_min() { 4 * PANEL } else { 2 * PANEL } + lane);
-            let mut totals = [S::ints(0); T];
-            let mut mins = [S::ints(0); T];
+            let mut totals = [[S::ints(0); T]; MOST_PARTS];
+            let mut mins = [[S::ints(0); T]; MOST_PARTS];
             for _ in 0..SUPER_GROUPS {
-                let (low, high) = dots::<S, F, T>(weights, tokens.quants);
-                if kind.halves() {
-                    for side in 0..2 {
-                        let parts = if side == 0 { &low } else { &high };
-                        let sub = subs.add(side * PANEL);
-                        for token in 0..T {
-                            let part = S::total(parts[token]);
-                            let sum = *tokens.half_sums.add(2 * token + side);
-                            let product = if kind.has_min() {
-                                let both = S::ints_from_u8(sub);
-                                let min = S::ints_mul(S::ints_shift_right_4(both), S::ints(sum));
-                                mins[token] = S::ints_add(mins[token], min);
-                                S::ints_mul(part, S::ints_mask(both, 15))
-                            } else {
-                                let offset = S::ints(sum.wrapping_mul(planes.offset));
-                                S::ints_mul(S::ints_sub(part, offset), S::ints_from_i8(sub))
-                            };
-                            totals[token] = S::ints_add(totals[token], product);
-                        }
-                    }
-                } else {
-                    let (scale, min) = (S::ints_from_u8(subs), S::ints_from_u8(subs.add(PANEL)));
-                    for token in 0..T {
-                        let mut total = S::total(low[token]);
-                        if dual::<F, T>() {
-                            total = S::ints_add(total, S::total(high[token]));
-                        }
-                        totals[token] = S::ints_add(totals[token], S::ints_mul(total, scale));
-                        let min = S::ints_mul(min, S::ints(tokens.sum_of_group(token)));
-                        mins[token] = S::ints_add(mins[token], min);
-                    }
+                for part in 0..parts::<S, T>() {
+                    let (low, high) = dots::<S, F, T>(weights.add(4 * S::LANES * part), tokens.quants);
+                    let subs = subs.add(S::LANES * part);
+                    add_group::<S, F, T>(low, high, subs, tokens, &mut totals[part], &mut mins[part]);
                 }
                 weights = weights.add(planes.group_bytes());
                 subs = subs.add(2 * PANEL);
                 tokens = tokens.next_group::<T>();
             }
-            let scale = S::load_f16(scales.add(2 * lane));
-            for token in 0..T {
-                let of_token = S::floats(*of_block.scales.add(token));
-                acc[token] = S::mul_add(S::to_floats(totals[token]), S::mul(scale, of_token), acc[token]);
-                if kind.has_min() {
-                    let min = S::load_f16(scales.add(2 * PANEL + 2 * lane));
-                    let less = S::to_floats(S::ints_sub(S::ints(0), mins[token]));
-                    acc[token] = S::mul_add(less, S::mul(min, of_token), acc[token]);
+            for part in 0..parts::<S, T>() {
+                let scales = scales.add(2 * (lane + S::LANES * part));
+                let acc = &mut acc[part];
+                let scale = S::load_f16(scales);
+                for token in 0..T {
+                    let of_token = S::floats(*of_block.scales.add(token));
+                    let total = S::to_floats(totals[part][token]);
+                    acc[token] = S::mul_add(total, S::mul(scale, of_token), acc[token]);
+                    if kind.has_min() {
+                        let min = S::load_f16(scales.add(2 * PANEL));
+                        let less = S::to_floats(S::ints_sub(S::ints(0), mins[part][token]));
+                        acc[token] = S::mul_add(less, S::mul(min, of_token), acc[token]);
+                    }
                 }
             }
             scales = scales.add(kind.bytes());
         }
         acc
+    }
+}
+
+/// Adds the products of a group, times its own small scales.
+#[inline(always)]
+unsafe fn add_group<S: Simd, F: Format, const T: usize>(
+    low: [S::Sums; T],
+    high: [S::Sums; T],
+    subs: *const u8,
+    tokens: Tile<S>,
+    totals: &mut [S::Ints; T],
+    mins: &mut [S::Ints; T],
+) {
+    let kind = F::PLANES.scales;
+    // SAFETY: the caller's promise, see `quantised_tile`.
+    unsafe {
+        if kind.halves() {
+            for side in 0..2 {
+                let parts = if side == 0 { &low } else { &high };
+                let sub = subs.add(side * PANEL);
+                for token in 0..T {
+                    let part = S::total(parts[token]);
+                    let sum = *tokens.half_sums.add(2 * token + side);
+                    let product = if kind.has_min() {
+                        let both = S::ints_from_u8(sub);
+                        let min = S::ints_mul(S::ints_shift_right_4(both), S::ints(sum));
+                        mins[token] = S::ints_add(mins[token], min);
+                        S::ints_mul(part, S::ints_mask(both, 15))
+                    } else {
+                        let offset = S::ints(sum.wrapping_mul(F::PLANES.offset));
+                        S::ints_mul(S::ints_sub(part, offset), S::ints_from_i8(sub))
+                    };
+                    totals[token] = S::ints_add(totals[token], product);
+                }
+            }
+        } else {
+            let (scale, min) = (S::ints_from_u8(subs), S::ints_from_u8(subs.add(PANEL)));
+            for token in 0..T {
+                let mut total = S::total(low[token]);
+                if dual::<F, T>() {
+                    total = S::ints_add(total, S::total(high[token]));
+                }
+                totals[token] = S::ints_add(totals[token], S::ints_mul(total, scale));
+                let min = S::ints_mul(min, S::ints(tokens.sum_of_group(token)));
+                mins[token] = S::ints_add(mins[token], min);
+            }
+        }
     }
 }
 
@@ -251,6 +294,41 @@ const fn offset_of<S: Simd, F: Format>() -> i32 {
     }
 }
 
+/// Products of the largest weight and the largest activation, side by side in pairs, that fit into a sum of 16 bits.
+const fn most_pairs(planes: Planes) -> usize {
+    let largest = if planes.pairs && planes.nibbles {
+        63
+    } else if planes.nibbles {
+        if planes.singles { 31 } else { 15 }
+    } else {
+        7
+    };
+    i16::MAX as usize / (2 * 127 * largest)
+}
+
+/// Whether sums of 16 bits could overflow in this step of a group; widening is exact, and nothing where sums are wide.
+#[inline(always)]
+const fn widens_before<F: Format, const T: usize>(step: usize) -> bool {
+    if F::PLANES.bytes {
+        return false; // The halves of a byte are as small as nibbles: 8 steps fit.
+    }
+    let per_step = if dual::<F, T>() { 1 } else { 2 };
+    let steps = most_pairs(F::PLANES) / per_step;
+    step > 0 && step.is_multiple_of(steps)
+}
+
+#[inline(always)]
+unsafe fn total<S: Simd, F: Format>(sums: S::Sums) -> S::Ints {
+    // SAFETY: needs the instructions only.
+    unsafe {
+        if F::PLANES.bytes {
+            S::total_signed(sums)
+        } else {
+            S::total(sums)
+        }
+    }
+}
+
 /// The sums of a group's products, of its first and (where [`dual`]) second half.
 #[inline(always)]
 unsafe fn dots<S: Simd, F: Format, const T: usize>(
@@ -265,6 +343,10 @@ unsafe fn dots<S: Simd, F: Format, const T: usize>(
             ($step:expr) => {
                 let (first, second) = unpack::<S, F>(weights, $step);
                 for token in 0..T {
+                    if widens_before::<F, T>($step) {
+                        low[token] = S::widen(low[token]);
+                        high[token] = S::widen(high[token]);
+                    }
                     let quants = quants.add(token * GROUP + 4 * $step);
                     low[token] = dot::<S, F>(low[token], first, S::quad(quants));
                     let quad = S::quad(quants.add(16));

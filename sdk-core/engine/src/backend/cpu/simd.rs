@@ -51,7 +51,19 @@ pub(crate) trait Simd: Copy + 'static {
     unsafe fn dot_unsigned(sums: Self::Sums, weights: Self::Bytes, quad: Self::Quad) -> Self::Sums;
     /// Adds the products of signed bytes (plus `SIGNED_OFFSET`) with activations.
     unsafe fn dot_signed(sums: Self::Sums, weights: Self::Bytes, quad: Self::Quad) -> Self::Sums;
+    /// Makes room in sums that are narrower than 32 bits; see `widens_before` in `quantised`.
+    #[inline(always)]
+    unsafe fn widen(sums: Self::Sums) -> Self::Sums {
+        sums
+    }
+    /// Of `dot_unsigned`.
     unsafe fn total(sums: Self::Sums) -> Self::Ints;
+    /// Of `dot_signed`.
+    #[inline(always)]
+    unsafe fn total_signed(sums: Self::Sums) -> Self::Ints {
+        // SAFETY: the caller's promise.
+        unsafe { Self::total(sums) }
+    }
 
     unsafe fn ints(value: i32) -> Self::Ints;
     unsafe fn ints_from_u8(from: *const u8) -> Self::Ints;

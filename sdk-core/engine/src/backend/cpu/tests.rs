@@ -159,36 +159,64 @@ fn products_are_those_of_plain_arithmetic() {
             x[3] = 40.0;
             x[columns - 5] = -90.0;
             x[32..64].fill(0.0);
-            let mut row = vec![0.0; columns];
-            let mut expected = vec![(0.0, 0.0); rows * tokens];
-            for r in 0..rows {
-                weights.row(r, 1.0, &mut row);
-                for (token, x) in x.chunks(columns).enumerate() {
-                    let x = rounded(Rounding::of(dtype), x);
-                    let terms = row
-                        .iter()
-                        .zip(x)
-                        .map(|(w, x)| f64::from(*w) * if x.is_nan() { 0.0 } else { x });
-                    expected[token * rows + r] =
-                        terms.fold((0.0, 0.0), |(sum, size), t| (sum + t, size + t.abs()));
-                }
+            check_products(dtype, &weights, &x);
+        }
+    }
+}
+
+/// Sums that are kept in few bits for a while must not overflow: all weights and all activations as large as they get.
+#[test]
+fn the_largest_sums_are_exact() {
+    let columns = 512;
+    for dtype in DType::ALL {
+        for sign in [1.0, -1.0] {
+            // The first of each block has the other sign, so that the others get the largest number without sign.
+            let numbers: Vec<f32> = (0..18 * columns)
+                .map(|at| if at % 32 == 0 { -sign } else { sign })
+                .collect();
+            let weights = matrix(dtype, 18, columns, &numbers);
+            for tokens in [1, 4, 13] {
+                check_products(dtype, &weights, &vec![1.0; tokens * columns]);
+                check_products(dtype, &weights, &vec![-1.0; tokens * columns]);
+                let mixed: Vec<f32> = (0..tokens * columns)
+                    .map(|at| if at % 3 == 0 { -9.0 } else { 9.0 })
+                    .collect();
+                check_products(dtype, &weights, &mixed);
             }
-            for isa in Isa::available() {
-                for (got, (sum, size)) in product(isa, &Sequential, &weights, &x).iter().zip(&expected) {
-                    // f16 sums of `Q8_1` cost up to 2^-11 of the minimum's share.
-                    let tolerance = size
-                        * if matches!(dtype, DType::Q4_1 | DType::Q5_1) {
-                            1e-3
-                        } else {
-                            2e-6
-                        };
-                    assert!(
-                        (f64::from(*got) - sum).abs() <= tolerance + 1e-12,
-                        "{dtype} {} {rows}x{columns} {tokens}: {got} instead of {sum} (terms of {size})",
-                        isa.name()
-                    );
-                }
-            }
+        }
+    }
+}
+
+/// Compares every instruction set's products with plain arithmetic on the same rounded numbers.
+fn check_products(dtype: DType, weights: &PackedMatrix, x: &[f32]) {
+    let (rows, columns) = (weights.rows(), weights.columns());
+    let tokens = x.len() / columns;
+    let mut row = vec![0.0; columns];
+    let mut expected = vec![(0.0, 0.0); rows * tokens];
+    for r in 0..rows {
+        weights.row(r, 1.0, &mut row);
+        for (token, x) in x.chunks(columns).enumerate() {
+            let x = rounded(Rounding::of(dtype), x);
+            let terms = row
+                .iter()
+                .zip(x)
+                .map(|(w, x)| f64::from(*w) * if x.is_nan() { 0.0 } else { x });
+            expected[token * rows + r] = terms.fold((0.0, 0.0), |(sum, size), t| (sum + t, size + t.abs()));
+        }
+    }
+    // f16 sums of `Q8_1` cost up to 2^-11 of the minimum's share.
+    let share = if matches!(dtype, DType::Q4_1 | DType::Q5_1) {
+        1e-3
+    } else {
+        2e-6
+    };
+    for isa in Isa::available() {
+        for (got, (sum, size)) in product(isa, &Sequential, weights, x).iter().zip(&expected) {
+            assert!(
+                (f64::from(*got) - sum).abs() <= share * size + 1e-12,
+                "{dtype} {} {rows}x{columns} {tokens}: {got} instead of {sum} (terms of {size})",
+                isa.name()
+            );
         }
     }
 }
@@ -507,12 +535,16 @@ fn instruction_sets_agree() {
         "instruction sets here: {:?}",
         sets.iter().map(|isa| isa.name()).collect::<Vec<_>>()
     );
-    let cpu = super::Cpu::with_isa(Isa::Portable, Arc::new(Sequential));
-    assert_eq!(crate::backend::Backend::name(&cpu), "cpu (portable)");
+    let plainest = sets[0];
+    let cpu = super::Cpu::with_isa(plainest, Arc::new(Sequential));
+    assert_eq!(
+        crate::backend::Backend::name(&cpu),
+        format!("cpu ({})", plainest.name())
+    );
     let x = noise(4, 512 * 5);
     for dtype in DType::ALL {
         let weights = matrix(dtype, 48, 512, &noise(3, 48 * 512));
-        let expected = product(Isa::Portable, &Sequential, &weights, &x);
+        let expected = product(plainest, &Sequential, &weights, &x);
         for isa in &sets {
             for (a, b) in product(*isa, &Sequential, &weights, &x).iter().zip(&expected) {
                 assert!((a - b).abs() < 2e-3, "{dtype} {}: {a} {b}", isa.name());
@@ -548,7 +580,7 @@ fn absurd_sizes_are_an_answer_and_no_overflow() {
         Err(EngineError::OutOfMemory { .. })
     ));
     assert!(matches!(
-        PackedMatrix::new(DType::F32, 1 << 40, 1 << 18),
+        PackedMatrix::new(DType::F32, usize::MAX >> 4, 1 << 18),
         Err(EngineError::OutOfMemory { .. })
     ));
 }

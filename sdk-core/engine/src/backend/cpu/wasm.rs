@@ -1,4 +1,5 @@
-//! WebAssembly's 128-bit vectors, which every browser has had since 2023. Built in by `-Ctarget-feature=+simd128`.
+//! WebAssembly's 128-bit vectors, which every browser has had since 2023. Built in by `-Ctarget-feature=+simd128`; with
+//! `+relaxed-simd` (Chromium since 2023, Firefox since 2025) integer products take half the instructions.
 
 #![expect(
     unsafe_code,
@@ -8,6 +9,7 @@
 use std::arch::wasm32::*;
 
 use super::simd::Simd;
+use super::wasm_dot as dot;
 
 /// Fixed 128-bit vectors.
 #[derive(Debug, Clone, Copy)]
@@ -16,15 +18,13 @@ pub(crate) struct Simd128;
 // SAFETY of the whole block: the target feature is on for the whole build; pointers are valid for a whole vector.
 impl Simd for Simd128 {
     const LANES: usize = 4;
-    const SIGNED_OFFSET: i32 = 0;
-    const TILE: usize = 4;
+    const SIGNED_OFFSET: i32 = dot::SIGNED_OFFSET;
+    const TILE: usize = dot::TILE;
     type Bytes = v128;
-    /// Two half-sums of rows 0 and 1, and of rows 2 and 3: the dot instruction adds pairs of i16, a row has four.
-    type Sums = [v128; 2];
+    type Sums = dot::Sums;
     type Ints = v128;
     type Floats = v128;
-    /// There is no product of bytes, so activations are kept as i16.
-    type Element = i16;
+    type Element = dot::Element;
     type Quad = v128;
 
     #[inline(always)]
@@ -48,36 +48,36 @@ impl Simd for Simd128 {
         u16x8_shl(a, by)
     }
     #[inline(always)]
-    fn element(value: i32) -> i16 {
-        value as i16
+    fn element(value: i32) -> dot::Element {
+        value as dot::Element
     }
     #[inline(always)]
-    unsafe fn quad(from: *const i16) -> v128 {
-        unsafe { v128_load64_splat(from.cast()) }
+    unsafe fn quad(from: *const dot::Element) -> v128 {
+        unsafe { dot::quad(from) }
     }
     #[inline(always)]
-    unsafe fn no_sums() -> [v128; 2] {
-        [i32x4_splat(0), i32x4_splat(0)]
+    unsafe fn no_sums() -> dot::Sums {
+        dot::no_sums()
     }
     #[inline(always)]
-    unsafe fn dot_unsigned(sums: [v128; 2], weights: v128, quad: v128) -> [v128; 2] {
-        [
-            i32x4_add(sums[0], i32x4_dot_i16x8(u16x8_extend_low_u8x16(weights), quad)),
-            i32x4_add(sums[1], i32x4_dot_i16x8(u16x8_extend_high_u8x16(weights), quad)),
-        ]
+    unsafe fn dot_unsigned(sums: dot::Sums, weights: v128, quad: v128) -> dot::Sums {
+        dot::dot_unsigned(sums, weights, quad)
     }
     #[inline(always)]
-    unsafe fn dot_signed(sums: [v128; 2], weights: v128, quad: v128) -> [v128; 2] {
-        [
-            i32x4_add(sums[0], i32x4_dot_i16x8(i16x8_extend_low_i8x16(weights), quad)),
-            i32x4_add(sums[1], i32x4_dot_i16x8(i16x8_extend_high_i8x16(weights), quad)),
-        ]
+    unsafe fn dot_signed(sums: dot::Sums, weights: v128, quad: v128) -> dot::Sums {
+        dot::dot_signed(sums, weights, quad)
     }
     #[inline(always)]
-    unsafe fn total(sums: [v128; 2]) -> v128 {
-        let even = i32x4_shuffle::<0, 2, 4, 6>(sums[0], sums[1]);
-        let odd = i32x4_shuffle::<1, 3, 5, 7>(sums[0], sums[1]);
-        i32x4_add(even, odd)
+    unsafe fn widen(sums: dot::Sums) -> dot::Sums {
+        dot::widen(sums)
+    }
+    #[inline(always)]
+    unsafe fn total(sums: dot::Sums) -> v128 {
+        dot::total(sums)
+    }
+    #[inline(always)]
+    unsafe fn total_signed(sums: dot::Sums) -> v128 {
+        dot::total_signed(sums)
     }
     #[inline(always)]
     unsafe fn ints(value: i32) -> v128 {
@@ -125,11 +125,10 @@ impl Simd for Simd128 {
     }
     #[inline(always)]
     unsafe fn load_f16(from: *const u8) -> v128 {
-        // As `half::f16_to_f32`, four at a time.
-        let wide = unsafe { u32x4_load_extend_u16x4(from.cast()) };
-        let magnitude = u32x4_shl(v128_and(wide, u32x4_splat(0x7fff)), 13);
-        let sign = u32x4_shl(v128_and(wide, u32x4_splat(0x8000)), 16);
-        v128_or(f32x4_mul(magnitude, u32x4_splat(0x7780_0000)), sign)
+        // As `half::f16_to_f32`, four at a time; the sign comes along because its copies are masked off.
+        let wide = unsafe { i32x4_load_extend_i16x4(from.cast()) };
+        let moved = v128_and(i32x4_shl(wide, 13), u32x4_splat(0x8fff_ffff));
+        f32x4_mul(moved, u32x4_splat(0x7780_0000))
     }
     #[inline(always)]
     unsafe fn load_bf16(from: *const u8) -> v128 {

@@ -1,14 +1,18 @@
 //! Integer products with what every browser has: i16 pairs to i32.
 
+#![expect(unsafe_code, reason = "a vector load; its caller has checked the length")]
+
 use std::arch::wasm32::*;
 
-pub(in super::super) const NAME: &str = "simd128";
-pub(in super::super) const SIGNED_OFFSET: i32 = 0;
+pub(crate) const NAME: &str = "simd128";
+pub(crate) const SIGNED_OFFSET: i32 = 0;
+/// Two sums for each token: more than four tokens do not fit into the 16 registers of x86.
+pub(crate) const TILE: usize = 4;
 
 /// Two half-sums of rows 0 and 1, and of rows 2 and 3: the instruction adds pairs of i16, a row has four.
-pub(in super::super) type Sums = [v128; 2];
+pub(crate) type Sums = [v128; 2];
 /// There is no product of bytes, so activations are kept as i16.
-pub(in super::super) type Element = i16;
+pub(crate) type Element = i16;
 
 #[inline(always)]
 pub(super) unsafe fn quad(from: *const Element) -> v128 {
