@@ -93,6 +93,7 @@ const numbers = [
   "frequency_penalty",
   "seed",
   "n",
+  "guesses",
 ] as const;
 
 /** Takes over what is set; `null` means unset, as with OpenAI. The node checks values and says what is wrong. */

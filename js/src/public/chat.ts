@@ -28,6 +28,8 @@ export interface ChatCompletionParams {
   readonly seed?: number | null;
   /** Only 1. */
   readonly n?: number | null;
+  /** Tokens guessed ahead from the text so far. The answer is the same; 0 guesses none, for measuring a device. */
+  readonly guesses?: number | null;
   readonly stream?: boolean | null;
   readonly stream_options?: { readonly include_usage?: boolean } | null;
 }

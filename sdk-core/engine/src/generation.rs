@@ -1,7 +1,11 @@
 //! One answer: from the prompt's tokens to text, a bounded step at a time.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
+
 use kwaainet_types::{FinishReason, Permit, RunAi};
 
+use crate::draft::{Lookup, MOST_GUESSES};
 use crate::error::EngineError;
 use crate::sampler::{OptionsError, Sampler, SamplerOptions};
 use crate::session::Session;
@@ -27,6 +31,9 @@ pub struct GenerationOptions {
     pub resume: Vec<u32>,
     /// Most tokens of the prompt that one step evaluates.
     pub prefill_slice: usize,
+    /// Most tokens that are guessed from the text so far and evaluated with the next one. The answer is the same; where it
+    /// repeats its prompt or itself it comes sooner. 0 guesses none.
+    pub guesses: usize,
 }
 
 impl Default for GenerationOptions {
@@ -37,6 +44,7 @@ impl Default for GenerationOptions {
             stop: Vec::new(),
             resume: Vec::new(),
             prefill_slice: PREFILL_SLICE,
+            guesses: MOST_GUESSES,
         }
     }
 }
@@ -86,6 +94,8 @@ pub struct Usage {
     pub reused_tokens: usize,
     /// Of the answer, resumed ones included.
     pub completion_tokens: usize,
+    /// Evaluated together with the token before them, because they had been guessed.
+    pub guessed_tokens: usize,
 }
 
 /// What a step did.
@@ -129,8 +139,12 @@ pub struct Generation {
     usage: Usage,
     max_tokens: usize,
     prefill_slice: usize,
-    /// The newest token, not evaluated yet.
+    /// Tokens that are chosen and not yet told; all but the newest are evaluated.
+    chosen: VecDeque<u32>,
+    /// The newest token, told and not evaluated yet.
     pending: Option<u32>,
+    guesses: usize,
+    lookup: Lookup,
     is_over: bool,
 }
 
@@ -176,10 +190,14 @@ impl Generation {
                 prompt_tokens: prompt.len(),
                 reused_tokens: reused.min(prompt.len()),
                 completion_tokens: options.resume.len(),
+                guessed_tokens: 0,
             },
             max_tokens,
             prefill_slice: options.prefill_slice,
+            chosen: VecDeque::with_capacity(MOST_GUESSES.saturating_add(1)),
             pending: None,
+            guesses: options.guesses.min(MOST_GUESSES),
+            lookup: Lookup::default(),
             is_over: false,
         })
     }
@@ -222,18 +240,14 @@ impl Generation {
                 total,
             });
         }
-        if let Some(token) = self.pending {
-            match self.session.decode(permit, token) {
+        if self.chosen.is_empty() {
+            match self.choose(permit) {
                 Err(EngineError::ContextFull { .. }) => return Ok(self.finish(FinishReason::Length)),
                 result => result?,
             }
-            self.pending = None;
         }
-        let position = self.usage.completion_tokens as u64;
-        let chosen = self
-            .sampler
-            .sample(self.session.logits(), self.session.tokens(), position);
-        let id = chosen.ok_or(EngineError::WrongOrder("there are no logits to choose from"))?;
+        let id = self.chosen.pop_front();
+        let id = id.ok_or(EngineError::WrongOrder("there are no logits to choose from"))?;
         let tokenizer = self.session.model().tokenizer();
         if tokenizer.is_end(id) {
             return Ok(self.finish(FinishReason::Stop));
@@ -241,11 +255,50 @@ impl Generation {
         let mut bytes = Vec::new();
         tokenizer.append_piece(id, false, &mut bytes)?;
         self.usage.completion_tokens = self.usage.completion_tokens.saturating_add(1);
-        self.pending = Some(id);
+        if self.chosen.is_empty() {
+            self.pending = Some(id);
+        }
         Ok(Step::Token {
             id,
             text: self.text.push(&bytes),
         })
+    }
+
+    /// Chooses the next token, and those behind it that could be guessed.
+    fn choose(&mut self, permit: &Permit<RunAi>) -> Result<(), EngineError> {
+        let Self {
+            session,
+            sampler,
+            chosen,
+            ..
+        } = self;
+        let position = self.usage.completion_tokens;
+        let Some(pending) = self.pending else {
+            chosen.extend(sampler.sample(session.logits(), session.tokens(), position as u64));
+            return Ok(());
+        };
+        let left = self.max_tokens.saturating_sub(position).saturating_sub(1);
+        let guesses = self
+            .lookup
+            .guess(session.tokens(), pending, self.guesses.min(left));
+        if guesses.is_empty() {
+            session.decode(permit, pending)?;
+            chosen.extend(sampler.sample(session.logits(), session.tokens(), position as u64));
+        } else {
+            let model = Arc::clone(session.model());
+            let mut choose = |tokens: &[u32], logits: &[f32]| {
+                let at = position.saturating_add(chosen.len());
+                let token = sampler.sample(logits, tokens, at as u64)?;
+                chosen.push_back(token);
+                // Nothing comes behind the end.
+                (!model.tokenizer().is_end(token)).then_some(token)
+            };
+            let right = session.decode_guesses(permit, pending, &guesses, &mut choose)?;
+            self.lookup.learn(guesses.len(), right);
+            self.usage.guessed_tokens = self.usage.guessed_tokens.saturating_add(right);
+        }
+        self.pending = None;
+        Ok(())
     }
 
     fn finish(&mut self, reason: FinishReason) -> Step {

@@ -15,6 +15,7 @@ mod backend;
 #[cfg(feature = "candle")]
 pub mod candle_reference;
 mod chat_template;
+mod draft;
 mod error;
 mod executor;
 mod generation;
@@ -30,5 +31,5 @@ pub use error::EngineError;
 pub use generation::{Generation, GenerationOptions, Step, Usage};
 pub use model::{LoadOptions, LoadedModel, MemoryPlan, ModelInfo, Progress, check_runnable};
 pub use sampler::{OptionsError, Sampler, SamplerOptions};
-pub use session::Session;
+pub use session::{Choose, Session};
 pub use text::TextStream;

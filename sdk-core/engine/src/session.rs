@@ -10,12 +10,16 @@ use crate::error::EngineError;
 use crate::executor::{BLOCK, Wanted};
 use crate::model::LoadedModel;
 
+/// The token that follows the tokens so far, given their logits; `None` where nothing is to follow.
+pub type Choose<'a> = dyn FnMut(&[u32], &[f32]) -> Option<u32> + 'a;
+
 /// Tokens under evaluation, with the KV cache and all buffers, allocated once.
 ///
 /// ```text
 /// begin(tokens)            which tokens; what the cache already has of them is kept
 /// prefill_step(n) -> left  evaluates up to n of them; logits are valid when 0 are left
 /// decode(token)            one token more
+/// decode_guesses(token, …) one token more, and those of the guessed ones that turn out right
 /// ```
 #[derive(Debug)]
 pub struct Session {
@@ -119,23 +123,71 @@ impl Session {
     /// [`EngineError::ContextFull`], [`EngineError::UnknownToken`], [`EngineError::WrongOrder`] while tokens are
     /// pending, or [`EngineError::NotFinite`].
     pub fn decode(&mut self, _permit: &Permit<RunAi>, token: u32) -> Result<(), EngineError> {
-        if self.evaluated < self.tokens.len() {
-            return Err(EngineError::WrongOrder(
-                "tokens of the prompt are still to be evaluated: call prefill_step until none remain",
-            ));
-        }
-        self.check(token)?;
-        let needed = self.tokens.len().saturating_add(1);
-        let available = self.model.context_length();
-        if needed > available {
-            return Err(EngineError::ContextFull { needed, available });
-        }
+        self.check_next(token)?;
         self.model
             .executor
             .forward(&mut self.work, &[token], self.evaluated, Wanted::Last)?;
         self.tokens.push(token);
-        self.evaluated = needed;
+        self.evaluated = self.tokens.len();
         self.accept_logits()
+    }
+
+    /// Evaluates one token more together with `guesses` of what follows it, and asks `choose` for the token behind each,
+    /// given the tokens so far and the logits: as long as it chooses what was guessed, the guess is taken over. Ends at the
+    /// first token that was not guessed, or when `choose` returns `None`. Returns how many guesses were taken over.
+    ///
+    /// Logits are those of [`Self::decode`] to the bit, so whoever chooses by them gets the same text. Afterwards
+    /// [`Self::logits`] is empty: `choose` has seen the last ones. Guesses beyond the context are left out.
+    ///
+    /// # Errors
+    /// As [`Self::decode`].
+    pub fn decode_guesses(
+        &mut self,
+        _permit: &Permit<RunAi>,
+        token: u32,
+        guesses: &[u32],
+        choose: &mut Choose<'_>,
+    ) -> Result<usize, EngineError> {
+        self.check_next(token)?;
+        let room = self
+            .model
+            .context_length()
+            .saturating_sub(self.evaluated)
+            .saturating_sub(1);
+        let mut block = Vec::with_capacity(BLOCK);
+        block.push(token);
+        for guess in guesses.iter().take(room.min(BLOCK.saturating_sub(1))) {
+            self.check(*guess)?;
+            block.push(*guess);
+        }
+        let Self {
+            model, work, tokens, ..
+        } = self;
+        let (mut going_on, mut finite) = (true, true);
+        let mut right = 0_usize;
+        tokens.push(token);
+        let mut take = |at: usize, logits: &[f32]| {
+            if !going_on {
+                return;
+            }
+            finite &= is_finite(logits);
+            let next = if finite { choose(tokens, logits) } else { None };
+            let guess = block.get(at.saturating_add(1));
+            going_on = next.is_some() && next.as_ref() == guess;
+            if let (true, Some(guess)) = (going_on, guess) {
+                tokens.push(*guess);
+                right = right.saturating_add(1);
+            }
+        };
+        model
+            .executor
+            .forward(work, &block, self.evaluated, Wanted::All(&mut take))?;
+        self.logits_valid = false;
+        self.evaluated = self.tokens.len();
+        if !finite || !self.model.executor.backend.is_sound(&self.work) {
+            return Err(self.forget());
+        }
+        Ok(right)
     }
 
     /// Logits behind the last token; empty while tokens are pending.
@@ -187,11 +239,24 @@ impl Session {
         Ok(())
     }
 
+    /// Whether the sequence can go on with this token.
+    fn check_next(&self, token: u32) -> Result<(), EngineError> {
+        if self.evaluated < self.tokens.len() {
+            return Err(EngineError::WrongOrder(
+                "tokens of the prompt are still to be evaluated: call prefill_step until none remain",
+            ));
+        }
+        self.check(token)?;
+        let needed = self.tokens.len().saturating_add(1);
+        let available = self.model.context_length();
+        if needed > available {
+            return Err(EngineError::ContextFull { needed, available });
+        }
+        Ok(())
+    }
+
     fn accept_logits(&mut self) -> Result<(), EngineError> {
-        let logits = self.model.executor.backend.logits(&self.work);
-        // Not finite is whatever has all exponent bits set; magnitudes order like their bits.
-        let magnitudes = logits.iter().map(|logit| logit.to_bits() & 0x7fff_ffff);
-        let finite = magnitudes.fold(0, u32::max) < f32::INFINITY.to_bits();
+        let finite = is_finite(self.model.executor.backend.logits(&self.work));
         if !finite || !self.model.executor.backend.is_sound(&self.work) {
             return Err(self.forget());
         }
@@ -209,6 +274,12 @@ impl Session {
             what: "what the model computed".to_owned(),
         }
     }
+}
+
+/// Whether all are numbers. What is not has all exponent bits set; magnitudes order like their bits.
+fn is_finite(logits: &[f32]) -> bool {
+    let magnitudes = logits.iter().map(|logit| logit.to_bits() & 0x7fff_ffff);
+    magnitudes.fold(0, u32::max) < f32::INFINITY.to_bits()
 }
 
 /// ln softmax(logits)[token].

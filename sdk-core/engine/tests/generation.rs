@@ -205,6 +205,84 @@ fn a_step_evaluates_no_more_than_its_slice() {
 }
 
 #[test]
+fn guessing_ahead_changes_nothing_that_is_told() {
+    let mut guessed = 0;
+    for architecture in ["llama", "qwen2", "qwen3", "gemma3"] {
+        let model = tiny(architecture, 160);
+        for (seed, temperature) in [(1, 0.0), (2, 0.0), (3, 0.3), (4, 1.5)] {
+            // A prompt with a circle in it, so that there is something to guess from the first token on.
+            let prompt: Vec<u32> = (0..40).map(|at| at % 7 + seed as u32).collect();
+            let mut options = sampled(seed, 110);
+            options.sampler.temperature = temperature;
+            options.sampler.repetition_penalty = if seed == 1 { 1.0 } else { 1.05 };
+            let with = fresh(&model, &prompt, options.clone());
+            let without = fresh(
+                &model,
+                &prompt,
+                GenerationOptions {
+                    guesses: 0,
+                    ..options
+                },
+            );
+            assert_eq!(without.usage.guessed_tokens, 0);
+            guessed += with.usage.guessed_tokens;
+            assert_eq!(with.pieces, without.pieces, "{architecture}, seed {seed}");
+            assert_eq!((&with.rest, with.reason), (&without.rest, without.reason));
+            let (with, without) = (with.usage, without.usage);
+            assert_eq!(with.completion_tokens, without.completion_tokens);
+        }
+    }
+    assert!(guessed > 100, "only {guessed} tokens were guessed");
+}
+
+#[test]
+fn a_session_goes_on_from_what_was_chosen_not_from_what_was_guessed() {
+    let model = tiny("gemma3", 64);
+    let plain = |tokens: &[u32]| {
+        let mut session = Session::new(Arc::clone(&model)).unwrap();
+        session.begin(tokens).unwrap();
+        while session.prefill_step(&permit(), 64).unwrap() > 0 {}
+        session.logits().to_vec()
+    };
+    let mut session = Session::new(Arc::clone(&model)).unwrap();
+    session.begin(&[1, 2, 3]).unwrap();
+    while session.prefill_step(&permit(), 64).unwrap() > 0 {}
+    let mut seen = Vec::new();
+    // The second guess is wrong: 9 is chosen where 8 was guessed.
+    let mut choices = [7, 9].into_iter();
+    let mut choose = |tokens: &[u32], logits: &[f32]| {
+        seen.push((tokens.to_vec(), logits.to_vec()));
+        choices.next()
+    };
+    let right = session.decode_guesses(&permit(), 6, &[7, 8, 5], &mut choose);
+    assert_eq!(right, Ok(1));
+    assert_eq!(session.tokens(), [1, 2, 3, 6, 7]);
+    assert_eq!(session.evaluated(), 5);
+    assert!(session.logits().is_empty());
+    assert_eq!(seen.len(), 2);
+    for (tokens, logits) in &seen {
+        assert!(*logits == plain(tokens), "logits to the bit, behind {tokens:?}");
+    }
+    session.decode(&permit(), 9).unwrap();
+    assert!(session.logits() == plain(&[1, 2, 3, 6, 7, 9]));
+    // At the end of the context guesses are left out; one token too many is an error, and changes nothing.
+    let most: Vec<u32> = (0..62).collect();
+    session.begin(&most).unwrap();
+    while session.prefill_step(&permit(), 64).unwrap() > 0 {}
+    let mut always = |_: &[u32], _: &[f32]| Some(4);
+    let right = session.decode_guesses(&permit(), 4, &[4, 4, 4, 4], &mut always);
+    assert_eq!(right, Ok(1));
+    assert_eq!(session.evaluated(), 64);
+    let error = session.decode_guesses(&permit(), 4, &[4], &mut always);
+    let full = EngineError::ContextFull {
+        needed: 65,
+        available: 64,
+    };
+    assert_eq!(error, Err(full));
+    assert_eq!(session.evaluated(), 64);
+}
+
+#[test]
 fn options_out_of_range_are_named() {
     let model = tiny("llama", 64);
     let default = GenerationOptions::default;

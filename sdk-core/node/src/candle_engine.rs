@@ -113,12 +113,14 @@ impl RunnableModel for CandleModel {
             Some(session) => session,
             None => Session::new(Arc::clone(&self.model))?,
         };
+        let defaults = GenerationOptions::default();
         let options = GenerationOptions {
+            guesses: options.guesses.unwrap_or(defaults.guesses),
             sampler: options.sampler,
             max_tokens: options.max_tokens,
             stop: options.stops,
             resume: options.resume,
-            ..GenerationOptions::default()
+            ..defaults
         };
         let generation = Generation::new(session, prompt, options)?;
         Ok(Box::new(CandleRun {

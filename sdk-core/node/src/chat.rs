@@ -92,6 +92,7 @@ async fn generate(
             max_tokens: most,
             stops: request.chat.stops(),
             resume: request.resume.clone(),
+            guesses: request.chat.guesses.map(|guesses| guesses as usize),
         },
     )?;
     let mut answer = Answer {

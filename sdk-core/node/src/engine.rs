@@ -26,6 +26,8 @@ pub struct RunOptions {
     pub stops: Vec<String>,
     /// Tokens of the answer that were delivered before an interruption.
     pub resume: Vec<u32>,
+    /// Most tokens to guess ahead; the engine's own number if `None`.
+    pub guesses: Option<usize>,
 }
 
 /// One step's result.

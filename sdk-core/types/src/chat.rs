@@ -172,6 +172,10 @@ pub struct ChatRequest {
     /// Whether pieces are wanted as they come; decided by the caller of the node.
     #[serde(default)]
     pub stream: Option<bool>,
+    /// Most tokens that are guessed from the text so far and evaluated with the next one. The answer is the same, only
+    /// sooner where it repeats something. 0 guesses none: for measuring how fast a device is.
+    #[serde(default)]
+    pub guesses: Option<u32>,
 }
 
 impl ChatRequest {
@@ -185,6 +189,7 @@ impl ChatRequest {
             stop: None,
             n: None,
             stream: None,
+            guesses: None,
         }
     }
 

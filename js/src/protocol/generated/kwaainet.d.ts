@@ -38,6 +38,11 @@ export interface ChatRequest extends SamplingOptions {
      * Whether pieces are wanted as they come; decided by the caller of the node.
      */
     stream?: boolean | undefined;
+    /**
+     * Most tokens that are guessed from the text so far and evaluated with the next one. The answer is the same, only
+     * sooner where it repeats something. 0 guesses none: for measuring how fast a device is.
+     */
+    guesses?: number | undefined;
 }
 
 /**
