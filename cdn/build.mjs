@@ -110,9 +110,10 @@ function framePage(deployment, frame, csp) {
 }
 
 /**
- * @param {{out?: string, log?: (line: string) => void}} [options]
+ * @param {{out?: string, log?: (line: string) => void, models?: object[]}} [options] `models`: others than those of
+ * models.config.json
  */
-export async function buildCdn({ out = join(here, "dist"), log = console.log } = {}) {
+export async function buildCdn({ out = join(here, "dist"), log = console.log, models: wanted } = {}) {
   const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
   const threads = existsSync(join(pkg, "threads/kwaainet.js"));
   rmSync(out, { recursive: true, force: true });
@@ -145,7 +146,7 @@ export async function buildCdn({ out = join(here, "dist"), log = console.log } =
   assets.assistant = assets.panel;
   writeFileSync(join(out, assets.serviceWorker), await bundle(join(js, "service-worker/main.ts"), "iife"));
 
-  const { signed, models, files } = catalogue({ log });
+  const { signed, models, files } = catalogue({ log, models: wanted });
   writeFileSync(join(out, "models.json"), `${JSON.stringify(signed)}\n`);
   mkdirSync(join(out, "models"));
   for (const file of files) place(file, join(out, "models", basename(file)));

@@ -50,15 +50,17 @@ function entryOf(model, file) {
   return kept;
 }
 
-export function catalogue({ log = console.log } = {}) {
+/** @param {{log?: (line: string) => void, models?: {file: string, id: string, name: string, licence: string}[]}} [options] */
+export function catalogue({ log = console.log, models: wanted } = {}) {
   const config = JSON.parse(readFileSync(join(here, "models.config.json"), "utf8"));
+  if (wanted) config.models = wanted;
   const files = config.models.map((model) => join(cache, "models", model.file));
   for (const file of files) {
     if (!existsSync(file))
       throw new Error(`${file} is missing: run \`node tests/tasks/fetch-models.mjs\` first`);
   }
   const entries = config.models.map((model, at) => entryOf(model, files[at]));
-  const out = join(cache, "models.json");
+  const out = join(cache, wanted ? "models-wanted.json" : "models.json");
   const gateways = config.gateways.flatMap((url) => ["--gateway", url]);
   const edition = ["--edition", String(config.edition)];
   kwaainet("catalogue", "sign", "--key", signingKey(log), "--out", out, ...edition, ...gateways, ...entries);

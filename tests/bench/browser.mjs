@@ -5,13 +5,15 @@ import { tmpdir } from "node:os";
 import { extname, join } from "node:path";
 import { brotliCompressSync, constants } from "node:zlib";
 import * as demo from "@kwaainet/demo-site";
+import { buildCdn } from "../../cdn/build.mjs";
 import { rendererMemory, startChromium } from "../e2e/support/browser.mjs";
 import { pageCost, watchPage } from "../e2e/support/page-cost.mjs";
 import { startSites } from "../e2e/support/sites.mjs";
-import { dist, pageWithTag, Tab } from "../e2e/support/world.mjs";
+import { pageWithTag, Tab } from "../e2e/support/world.mjs";
 import { chatml, DECODE, messages, PREFILL } from "./prompts.mjs";
 
 const here = import.meta.dirname;
+const root = join(here, "../..");
 
 const types = {
   ".js": "text/javascript",
@@ -24,40 +26,41 @@ export const rivals = {
   "wllama 1.17.1": { folder: "wllama-1", port: "wllama1", wasm: ["multi-thread/wllama.wasm"] },
 };
 
-/** @param {{model: string, rounds: number, log: (line: string) => void}} options */
-export async function benchBrowser({ model, rounds, log }) {
+/**
+ * @param {{cases: import("./cases.mjs").Case[], rounds: number, log: (line: string) => void}} options
+ * @returns per case, what each engine measured in each round
+ */
+export async function benchBrowser({ cases, rounds, log }) {
+  const folder = mkdtempSync(join(tmpdir(), "kwaainet-bench-"));
+  const dist = join(folder, "dist");
+  const models = [...new Map(cases.map(({ model }) => [model.id, model])).values()];
+  await buildCdn({ out: dist, models, log: () => {} });
   const inner = await demo.createServer({ port: 0, listen: false, dist });
   const sites = await startSites({ inner: inner.server ?? inner });
-  const wllama = await serveRivals(model);
-  const folder = mkdtempSync(join(tmpdir(), "kwaainet-bench-"));
-  const results = {};
-  const add = (engine, measured) => {
-    results[engine] ??= [];
-    results[engine].push(measured);
-    log(`  ${engine}: ${JSON.stringify(measured)}`);
-  };
+  const wllama = await serveRivals();
+  const engines = { KwaaiNet: ours(sites, dist) };
+  for (const [engine, rival] of Object.entries(rivals)) engines[engine] = theirs(wllama, rival);
+  const none = () => Object.fromEntries(Object.keys(engines).map((engine) => [engine, []]));
+  const results = Object.fromEntries(cases.map(({ title }) => [title, none()]));
   try {
-    const engines = {
-      KwaaiNet: () => ours(sites),
-      ...mapValues(rivals, (rival) => () => theirs(wllama, rival)),
-    };
     for (let round = 0; round < rounds; round += 1) {
-      for (const [engine, open] of Object.entries(engines)) {
-        const profile = join(folder, engine.replace(/\W/g, "-"));
-        const chromium = await startChromium({ profile });
-        try {
-          const run = await open();
-          add(engine, await run(chromium, round));
-        } catch (error) {
-          log(`  ${engine}: failed: ${error.message}`);
-        } finally {
-          await chromium.close();
+      for (const [at, one] of cases.entries()) {
+        for (const [engine, run] of Object.entries(engines)) {
+          const profile = join(folder, `${at}-${engine.replace(/\W/g, "-")}`);
+          const chromium = await startChromium({ profile, processors: one.processors });
+          try {
+            const measured = await run(chromium, round, one);
+            log(`  ${one.title}, ${engine}: ${JSON.stringify(measured)}`);
+            results[one.title][engine].push(measured);
+          } catch (error) {
+            log(`  ${one.title}, ${engine}: failed: ${error.message}`);
+          } finally {
+            await chromium.close();
+          }
         }
       }
     }
-    const shipped = { KwaaiNet: brotliOf(sites.fetched ?? new Map()) };
-    for (const [engine, rival] of Object.entries(rivals)) shipped[engine] = rivalBytes(rival);
-    return { results, shipped };
+    return results;
   } finally {
     await sites.close();
     await wllama.close();
@@ -77,6 +80,8 @@ const inPage = {
       stream: true,
       stream_options: { include_usage: true },
       temperature: 0,
+      // The others guess nothing ahead.
+      guesses: 0,
       max_tokens: tokens,
     });
     let last = 0;
@@ -92,11 +97,11 @@ const inPage = {
   },
 };
 
-async function ours(sites) {
-  return async (chromium, round) => {
+function ours(sites, dist) {
+  return async (chromium, round, { model, sizes, whole }) => {
     const page = await chromium.context.newPage();
     const tab = new Tab(sites, page);
-    const url = sites.page("/bench", pageWithTag(sites.cdn));
+    const url = sites.page("/bench", pageWithTag(sites.cdn, { model: model.id }));
     sites.log.length = 0;
     await watchPage(page);
     await page.goto(url);
@@ -104,59 +109,58 @@ async function ours(sites) {
     if (cold) await tab.accept();
     const began = performance.now();
     await page.evaluate(inPage.kwaainet, { list: messages(60, `${round}w`), tokens: 1 });
-    const firstToken = performance.now() - began;
-    if (cold) {
-      sites.fetched = new Map();
-      for (const { host, path } of sites.log) {
-        if (host === "cdn.localhost" && /\.(js|wasm|html)$/.test(path))
-          sites.fetched.set(path, readFileSync(join(dist, path)));
-      }
+    const measured = { [cold ? "coldMs" : "warmMs"]: performance.now() - began };
+    if (whole && cold) {
+      const fetched = sites.log.filter(({ host, path }) => host === "cdn.localhost" && shipped.test(path));
+      const files = [...new Set(fetched.map(({ path }) => path))];
+      measured.shipped = files.reduce((sum, path) => sum + brotli(readFileSync(join(dist, path))), 0);
     }
-    const measured = { [cold ? "coldMs" : "warmMs"]: firstToken };
+    const ask = (list, tokens) => page.evaluate(inPage.kwaainet, { list, tokens });
     let peak = rendererMemory(chromium.pid);
-    for (const size of PREFILL) {
-      const run = await page.evaluate(inPage.kwaainet, {
-        list: messages(size, `${round}x${size}`),
-        tokens: DECODE,
-      });
+    for (const size of sizes) {
+      const run = await ask(messages(size, `${round}x${size}`), DECODE);
       measured[`prefill${size}`] = rate(run.usage.prompt_tokens, run.first);
       if (size === PREFILL[0]) measured.decode = rate(run.usage.completion_tokens - 1, run.rest);
       measured[`promptTokens${size}`] = run.usage.prompt_tokens;
       peak = Math.max(peak, rendererMemory(chromium.pid));
     }
     measured.memory = peak;
-    const answer = page.evaluate(inPage.kwaainet, { list: messages(60, `${round}p`), tokens: 2 * DECODE });
-    Object.assign(measured, await costOf(page, answer));
+    if (whole) {
+      Object.assign(measured, await costOf(page, ask(messages(60, `${round}p`), 2 * DECODE)));
+    }
     const { value } = await tab.attempt(() => window.kwaainet.capabilities());
     measured.backend = `${value?.host?.backend}, ${value?.host?.threads} threads`;
     return measured;
   };
 }
 
-export async function theirs(wllama, rival) {
-  return async (chromium, round) => {
+/** Code, as opposed to the model. */
+const shipped = /\.(js|wasm|html)$/;
+
+function theirs(wllama, rival) {
+  return async (chromium, round, { model, sizes, whole }) => {
     const page = await chromium.context.newPage();
     await watchPage(page);
-    await page.goto(`${wllama.origin}/${rival.port}.html`);
+    await page.goto(`${wllama.origin}/${rival.port}.html?model=${model.file}`);
+    const ask = (list, tokens) =>
+      page.evaluate(([text, count]) => window.complete(text, count), [chatml(list), tokens]);
     const began = performance.now();
     await page.evaluate(() => window.ready);
-    await page.evaluate((prompt) => window.complete(prompt, 1), chatml(messages(60, `${round}w`)));
+    await ask(messages(60, `${round}w`), 1);
     const measured = { [round === 0 ? "coldMs" : "warmMs"]: performance.now() - began };
     let peak = rendererMemory(chromium.pid);
-    for (const size of PREFILL) {
-      const prompt = chatml(messages(size, `${round}x${size}`));
-      const run = await page.evaluate(([text, tokens]) => window.complete(text, tokens), [prompt, DECODE]);
+    for (const size of sizes) {
+      const run = await ask(messages(size, `${round}x${size}`), DECODE);
       measured[`prefill${size}`] = rate(run.promptTokens, run.first);
       if (size === PREFILL[0]) measured.decode = rate(run.tokens - 1, run.rest);
       measured[`promptTokens${size}`] = run.promptTokens;
       peak = Math.max(peak, rendererMemory(chromium.pid));
     }
     measured.memory = peak;
-    const answer = page.evaluate(
-      ([text, tokens]) => window.complete(text, tokens),
-      [chatml(messages(60, `${round}p`)), 2 * DECODE],
-    );
-    Object.assign(measured, await costOf(page, answer));
+    if (whole) {
+      measured.shipped = rivalBytes(rival);
+      Object.assign(measured, await costOf(page, ask(messages(60, `${round}p`), 2 * DECODE)));
+    }
     measured.backend = await page.evaluate(() => window.backend());
     return measured;
   };
@@ -171,13 +175,12 @@ async function costOf(page, answer) {
 const rate = (tokens, ms) => (tokens * 1000) / ms;
 
 /** wllama needs COOP and COEP for its threads, so it gets a page of its own with them. */
-export async function serveRivals(model) {
+async function serveRivals() {
   const server = createServer((request, response) => {
     const path = new URL(request.url, "http://x").pathname;
-    const file =
-      path === "/model.gguf"
-        ? model
-        : join(here, path.endsWith(".html") ? `pages${path}` : `node_modules${path}`);
+    const file = path.startsWith("/models/")
+      ? join(root, `.cache${path}`)
+      : join(here, path.endsWith(".html") ? `pages${path}` : `node_modules${path}`);
     let bytes;
     try {
       bytes = readFileSync(file);
@@ -210,10 +213,6 @@ function brotli(bytes) {
   return brotliCompressSync(bytes, { params: { [constants.BROTLI_PARAM_QUALITY]: 11 } }).length;
 }
 
-function brotliOf(files) {
-  return [...files.values()].reduce((sum, bytes) => sum + brotli(bytes), 0);
-}
-
 function rivalBytes({ folder, wasm }) {
   const esm = join(here, "node_modules", folder, "esm");
   const scripts =
@@ -221,8 +220,4 @@ function rivalBytes({ folder, wasm }) {
       ? ["index.js", "wllama.js", "cache-manager.js", "utils.js", "worker.js"]
       : ["index.min.js"];
   return [...scripts, ...wasm].reduce((sum, file) => sum + brotli(readFileSync(join(esm, file))), 0);
-}
-
-function mapValues(object, change) {
-  return Object.fromEntries(Object.entries(object).map(([key, value]) => [key, change(value)]));
 }

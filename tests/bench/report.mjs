@@ -39,27 +39,46 @@ export function table(results, ours) {
   return lines.join("\n");
 }
 
-export function document({ machine, date, command, rounds, load, browser, native, backends }) {
+/** A table for each case. */
+function tables(results, ours) {
+  return Object.entries(results).flatMap(([title, engines]) => {
+    const backends = Object.entries(engines)
+      .map(([engine, runs]) => [engine, runs.at(-1)?.backend])
+      .filter(([, backend]) => backend);
+    const said = backends.map(([engine, backend]) => `${engine}: ${backend}`).join("; ");
+    return [`### ${title}`, "", ...(said ? [said, ""] : []), table(engines, ours), ""];
+  });
+}
+
+export function document({ machine, date, command, rounds, load, browser, native }) {
   const parts = [
     "# Benchmarks",
     "",
     `Written by \`${command}\` on ${date}; medians of ${rounds} rounds in which the engines took turns. A ratio above 1 means`,
-    "that KwaaiNet is better than the better of the others.",
+    "that KwaaiNet is better than the better of the others. Every engine reads the same file.",
     "",
-    `Machine: ${machine}. Load average before the run: ${load}. Model: SmolLM2-135M-Instruct, Q4_1, 98 MB, the same file for all.`,
+    `Machine: ${machine}. Load average before the run: ${load}.`,
     "",
   ];
   if (browser) {
     parts.push(
       "## In the browser",
       "",
-      "Chromium, headless, processor only, the same messages, timed by the page. The tasks are counted from before the script tag",
-      "runs until the last answer; browsers report no interaction shorter than 16 ms, so 0 is one that was quicker than can be told.",
+      "Chromium, headless, processor only, the same messages, timed by the page. No engine guesses tokens ahead. Tasks are counted",
+      "from before the script tag runs until the last answer; browsers report no interaction shorter than 16 ms, so 0 is one that",
+      "was quicker than can be told. With 1 processor all of the browser has only that one.",
       "",
+      ...tables(browser, "KwaaiNet"),
     );
-    for (const [engine, backend] of Object.entries(backends)) parts.push(`- ${engine}: ${backend}`);
-    parts.push("", table(browser, "KwaaiNet"), "");
   }
-  if (native) parts.push("## Native", "", table(native, "kwaainet"), "");
+  if (native) {
+    parts.push(
+      "## Native",
+      "",
+      "As many threads as processors are named.",
+      "",
+      ...tables(native, "kwaainet"),
+    );
+  }
   return parts.join("\n");
 }

@@ -2,13 +2,14 @@
  * `npm run bench`: this engine in Chromium against wllama, and natively against llama.cpp, on the same file, in turns.
  * Writes docs/benchmarks.md. Run it on a machine that does nothing else.
  *
- *   node tests/bench/run.mjs [--rounds N] [--only browser|native] [--dry]   (--dry prints instead of writing)
+ *   node tests/bench/run.mjs [--rounds N] [--only browser|native] [--cases "Q4_1"] [--dry]   (--dry prints instead of writing)
  */
 import { spawnSync } from "node:child_process";
 import { existsSync, writeFileSync } from "node:fs";
 import { cpus, loadavg, totalmem } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { cases, pathOf, SMOLLM2 } from "./cases.mjs";
 
 const here = import.meta.dirname;
 const root = join(here, "../..");
@@ -16,11 +17,11 @@ const { values } = parseArgs({
   options: {
     rounds: { type: "string", default: "3" },
     only: { type: "string" },
+    cases: { type: "string", default: "" },
     dry: { type: "boolean", default: false },
   },
 });
 const rounds = Number(values.rounds);
-const model = join(root, ".cache/models/smollm2-135m-instruct-q4_1.gguf");
 const log = (line) => console.log(line);
 const load = loadavg()[0];
 
@@ -29,7 +30,7 @@ function must(command, args, cwd = root) {
   if (error || status !== 0) throw new Error(`${command} ${args.join(" ")} failed`);
 }
 
-if (!existsSync(model)) throw new Error(`${model} is missing: run npm start once`);
+if (!existsSync(pathOf(SMOLLM2))) throw new Error(`${pathOf(SMOLLM2)} is missing: run npm start once`);
 if (load > cpus().length / 2)
   console.warn(`This machine is busy (load ${load.toFixed(1)}): the numbers will be too small.`);
 if (!existsSync(join(here, "node_modules"))) {
@@ -37,30 +38,26 @@ if (!existsSync(join(here, "node_modules"))) {
   must("npm", ["ci", "--ignore-scripts"], here);
 }
 
-const report = { rounds, load: load.toFixed(1), backends: {} };
+const list = cases().filter(({ title }) => new RegExp(values.cases).test(title));
+const report = { rounds, load: load.toFixed(1) };
 if (values.only !== "native") {
   if (!existsSync(join(root, "cdn/dist/frame.html"))) must("npm", ["run", "build"]);
   log("In the browser:");
   const { benchBrowser } = await import("./browser.mjs");
-  const { results, shipped } = await benchBrowser({ model, rounds, log });
-  for (const [engine, runs] of Object.entries(results)) {
-    report.backends[engine] = runs.at(-1).backend;
-    runs.push({ shipped: shipped[engine] });
-  }
-  report.browser = results;
+  report.browser = await benchBrowser({ cases: list, rounds, log });
 }
 if (values.only !== "browser") {
   log("Native:");
   must("cargo", ["build", "--release", "--locked", "-p", "kwaainet"]);
   const { benchNative } = await import("./native.mjs");
-  report.native = benchNative({ model, rounds, log });
+  report.native = benchNative({ cases: list, rounds, log });
 }
 const { document } = await import("./report.mjs");
 const text = document({
   ...report,
   machine: `${cpus()[0].model.trim()}, ${cpus().length} processors, ${Math.round(totalmem() / 2 ** 30)} GiB`,
   date: new Date().toISOString().slice(0, 10),
-  command: "npm run bench",
+  command: ["npm run bench", ...process.argv.slice(2)].join(" ").replace("bench --", "bench -- --"),
 });
 if (values.dry) log(`\n${text}`);
 else {

@@ -1,8 +1,8 @@
 // Logits, greedy text and perplexity.
 import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { dequantise } from "./lib/dequantise.mjs";
 import { LlamaModel } from "./lib/llama.mjs";
+import { requantise } from "./lib/requantise.mjs";
 import { argmax, cosine, record, same } from "./lib/table.mjs";
 
 const prompts = JSON.parse(readFileSync(new URL("fixtures/prompts.json", import.meta.url), "utf8"));
@@ -87,7 +87,7 @@ export async function checkNumbers(name, llama, path, probe, scratch) {
   const ours = await measure(probe, sequences, few, tokens);
 
   const floats = join(scratch, "floats.gguf");
-  dequantise(path, floats);
+  requantise(path, floats);
   const exact = await LlamaModel.load(llama, floats);
   const reference = await measure(exact, sequences, few, tokens);
   await exact.close();

@@ -41,14 +41,20 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
   });
 }
 
-/** @param {{profile: string, args?: string[], env?: Record<string, string>}} options */
-export async function startChromium({ profile, args = [], env = {} }) {
+/**
+ * @param {{profile: string, args?: string[], env?: Record<string, string>, processors?: number}} options `processors`: no
+ * more than these, and it knows of no more
+ */
+export async function startChromium({ profile, args = [], env = {}, processors: most }) {
   const portFile = join(profile, "DevToolsActivePort");
   rmSync(portFile, { force: true });
   rmSync(join(profile, "SingletonLock"), { force: true });
+  const pinned = most === undefined ? [] : ["taskset", "--cpu-list", `0-${most - 1}`];
+  const [command, ...before] = [...pinned, chromiumPath()];
   const child = spawn(
-    chromiumPath(),
+    command,
     [
+      ...before,
       "--headless=new",
       "--no-sandbox",
       ...quiet,

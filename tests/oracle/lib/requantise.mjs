@@ -1,6 +1,6 @@
-// A model file with every tensor turned into 32-bit floats, so that two engines can be compared without the
-// rounding of activations that comes with quantised weights. Written from the block layouts in ggml-common.h,
-// independent of the engine under test.
+// A model file in other formats: as 32-bit floats, so that two engines can be compared without the rounding of
+// activations that comes with quantised weights, or as Q4_0 and Q8_0, so that there is a real file of each. Written from the
+// block layouts in ggml-common.h and the reference quantisers in ggml-quants.c, independent of the engine under test.
 import { closeSync, openSync, readFileSync, writeSync } from "node:fs";
 import { Reader } from "./gguf.mjs";
 
@@ -138,17 +138,79 @@ const FORMATS = {
 };
 
 function floats(bytes, at, kind, count) {
-  if (kind === 0) return bytes.subarray(at, at + 4 * count);
-  const [block, size, read] = FORMATS[kind];
   const out = new Float32Array(count);
-  for (let i = 0; i < count / block; i += 1) read(bytes, at + i * size, out, i * block);
-  return Buffer.from(out.buffer);
+  if (kind === 0) Buffer.from(out.buffer).set(bytes.subarray(at, at + 4 * count));
+  else {
+    const [block, size, read] = FORMATS[kind];
+    for (let i = 0; i < count / block; i += 1) read(bytes, at + i * size, out, i * block);
+  }
+  return out;
+}
+
+const scratch = new DataView(new ArrayBuffer(4));
+
+/** The half nearest to a small number, as its bits. */
+function f16Bits(value) {
+  scratch.setFloat32(0, Math.abs(value));
+  const bits = scratch.getUint32(0);
+  const exponent = (bits >>> 23) - 112;
+  const sign = value < 0 ? 0x8000 : 0;
+  if (exponent <= 0) return sign | Math.round(Math.abs(value) * 2 ** 24);
+  const whole = (exponent << 10) | ((bits >>> 13) & 1023);
+  const rest = bits & 0x1fff;
+  return sign | (rest > 0x1000 || (rest === 0x1000 && whole & 1) ? whole + 1 : whole);
+}
+
+/** `quantize_row_q4_0_ref`: the number of the largest magnitude becomes -8. */
+function toQ4_0(x, from, out, at) {
+  let largest = 0;
+  for (let i = 0; i < 32; i += 1) if (Math.abs(x[from + i]) > Math.abs(largest)) largest = x[from + i];
+  const inverse = largest === 0 ? 0 : -8 / largest;
+  out.writeUInt16LE(f16Bits(largest / -8), at);
+  const quant = (value) => Math.min(15, Math.trunc(value * inverse + 8.5));
+  for (let i = 0; i < 16; i += 1) out[at + 2 + i] = quant(x[from + i]) | (quant(x[from + i + 16]) << 4);
+}
+
+/** `quantize_row_q8_0_ref`. */
+function toQ8_0(x, from, out, at) {
+  let largest = 0;
+  for (let i = 0; i < 32; i += 1) largest = Math.max(largest, Math.abs(x[from + i]));
+  const inverse = largest === 0 ? 0 : 127 / largest;
+  out.writeUInt16LE(f16Bits(largest / 127), at);
+  for (let i = 0; i < 32; i += 1) out.writeInt8(Math.round(x[from + i] * inverse), at + 2 + i);
+}
+
+/** The formats that can be written, by ggml's id. */
+const WRITERS = { 2: toQ4_0, 8: toQ8_0 };
+const [F32, Q4_0, Q4_1, Q8_0] = [0, 2, 3, 8];
+
+/** What becomes of a tensor's format. */
+export const targets = {
+  F32: () => F32,
+  /** As llama.cpp mixes it: what is kept in 8 bits stays so. */
+  Q4_0: (kind) => (kind === Q4_1 ? Q4_0 : kind),
+  Q8_0: (kind) => (kind === Q4_1 ? Q8_0 : kind),
+};
+
+const bytesOf = (kind, count) => {
+  const [block, size] = FORMATS[kind] ?? [1, 4];
+  return (count / block) * size;
+};
+
+function converted(bytes, at, kind, count, to) {
+  if (kind === to) return bytes.subarray(at, at + bytesOf(kind, count));
+  const x = floats(bytes, at, kind, count);
+  if (to === F32) return Buffer.from(x.buffer);
+  const [newBlock, newSize] = FORMATS[to];
+  const out = Buffer.alloc((count / newBlock) * newSize);
+  for (let i = 0; i < count / newBlock; i += 1) WRITERS[to](x, i * newBlock, out, i * newSize);
+  return out;
 }
 
 const align = (position, alignment) => Math.ceil(position / alignment) * alignment;
 
-/** Writes `to`: the model `from` with 32-bit floats only. */
-export function dequantise(from, to) {
+/** Writes `to`: the model `from` with its tensors in other formats; with 32-bit floats only unless told otherwise. */
+export function requantise(from, to, target = targets.F32) {
   const bytes = readFileSync(from);
   const reader = new Reader(bytes);
   reader.pos = 8;
@@ -174,11 +236,12 @@ export function dequantise(from, to) {
 
   const table = [];
   let offset = 0;
-  for (const { head, count } of tensors) {
+  for (const { head, count, kind } of tensors) {
     const tail = Buffer.alloc(12);
+    tail.writeUInt32LE(target(kind), 0);
     tail.writeBigUInt64LE(BigInt(offset), 4);
     table.push(head, tail);
-    offset = align(offset + 4 * count, 32);
+    offset = align(offset + bytesOf(target(kind), count), 32);
   }
   const head = Buffer.concat([bytes.subarray(0, 24), bytes.subarray(keysAt, keysEnd), ...table]);
   const file = openSync(to, "w");
@@ -187,7 +250,7 @@ export function dequantise(from, to) {
     const newDataAt = align(head.length, 32);
     let position = newDataAt;
     for (const { count, kind, offset } of tensors) {
-      const data = floats(bytes, dataAt + offset, kind, count);
+      const data = converted(bytes, dataAt + offset, kind, count, target(kind));
       for (let done = 0; done < data.length; )
         done += writeSync(file, data, done, Math.min(data.length - done, 1 << 26), position + done);
       position = newDataAt + align(position - newDataAt + data.length, 32);
