@@ -207,12 +207,17 @@ fn a_step_evaluates_no_more_than_its_slice() {
 #[test]
 fn guessing_ahead_changes_nothing_that_is_told() {
     let mut guessed = 0;
-    for architecture in ["llama", "qwen2", "qwen3", "gemma3"] {
-        let model = tiny(architecture, 160);
-        for (seed, temperature) in [(1, 0.0), (2, 0.0), (3, 0.3), (4, 1.5)] {
+    for (architecture, cases) in [
+        ("llama", &[(1, 0.0), (2, 0.0), (3, 0.3), (4, 1.5)][..]),
+        ("gemma3", &[(1, 0.0), (3, 0.3)]),
+        ("qwen2", &[(2, 0.0)]),
+        ("qwen3", &[(2, 0.0)]),
+    ] {
+        let model = tiny(architecture, 96);
+        for &(seed, temperature) in cases {
             // A prompt with a circle in it, so that there is something to guess from the first token on.
-            let prompt: Vec<u32> = (0..40).map(|at| at % 7 + seed as u32).collect();
-            let mut options = sampled(seed, 110);
+            let prompt: Vec<u32> = (0..20).map(|at| at % 7 + seed as u32).collect();
+            let mut options = sampled(seed, 60);
             options.sampler.temperature = temperature;
             options.sampler.repetition_penalty = if seed == 1 { 1.0 } else { 1.05 };
             let with = fresh(&model, &prompt, options.clone());
@@ -232,7 +237,7 @@ fn guessing_ahead_changes_nothing_that_is_told() {
             assert_eq!(with.completion_tokens, without.completion_tokens);
         }
     }
-    assert!(guessed > 100, "only {guessed} tokens were guessed");
+    assert!(guessed > 50, "only {guessed} tokens were guessed");
 }
 
 #[test]
