@@ -1,5 +1,5 @@
 //! Prefill and decode speed of the engine alone:
-//! `cargo run --release -p kwaainet-engine --example speed -- model.gguf [threads]`.
+//! `cargo run --release -p kwaainet-engine --example speed -- model.gguf [threads [prompt tokens]]`.
 //!
 //! One thread is measured in processor time (on Linux), because others use the machine too; more threads in wall time.
 
@@ -18,7 +18,6 @@ use kwaainet_engine::{LoadOptions, LoadedModel, Session};
 use kwaainet_platform::{Parallel, Sequential};
 use kwaainet_types::{ConsentGrant, RunAi};
 
-const PROMPT: u32 = 128;
 const ANSWER: u32 = 64;
 
 /// Threads that are made anew for every call: enough to see whether work divides well.
@@ -68,6 +67,7 @@ fn main() {
     let mut args = std::env::args().skip(1);
     let path = args.next().expect("the path of a model");
     let threads: usize = args.next().map_or(1, |threads| threads.parse().unwrap());
+    let prompt_len: u32 = args.next().map_or(128, |tokens| tokens.parse().unwrap());
     let alone = threads == 1;
     let file = std::fs::read(path).unwrap();
     let permit = ConsentGrant::of_operator(0).permit::<RunAi>(0).unwrap();
@@ -95,7 +95,9 @@ fn main() {
     let words = model.info().vocabulary;
     let mut session = Session::new(model).unwrap();
     for round in 0..5 {
-        let prompt: Vec<u32> = (0..PROMPT).map(|at| (100 + round + at * 37) % words).collect();
+        let prompt: Vec<u32> = (0..prompt_len)
+            .map(|at| (100 + round + at * 37) % words)
+            .collect();
         session.begin(&prompt).unwrap();
         let prefill = seconds(alone, || while session.prefill_step(&permit, 128).unwrap() > 0 {});
         let decode = seconds(alone, || {
@@ -105,7 +107,7 @@ fn main() {
         });
         println!(
             "prefill {:.1} tokens/s, decode {:.1} tokens/s",
-            f64::from(PROMPT) / prefill,
+            f64::from(prompt_len) / prefill,
             f64::from(ANSWER) / decode
         );
     }

@@ -6,6 +6,7 @@ use kwaainet_platform::{MaybeSend, ReadAt, Sequential};
 use kwaainet_types::{Permit, RunAi};
 
 use crate::backend::Backend;
+use crate::backend::KvFormat;
 use crate::backend::candle::Candle;
 use crate::backend::cpu::Cpu;
 use crate::backend::cpu::activations::{Activations, Rounding};
@@ -104,7 +105,7 @@ async fn logits<B: Backend + MaybeSend>(
     let config = Config::read(&gguf)?;
     let map = TensorMap::find(&gguf, &config)?;
     let weights = read_weights(&backend, source, &map, &mut |_, _| {}).await?;
-    let shape = shape_of(&config, &map, tokens.len());
+    let shape = shape_of(&config, &map, tokens.len(), KvFormat::F16);
     let executor = Executor::new(backend, config, shape, weights)?;
     let mut work = executor.workspace()?;
     executor.forward(&mut work, tokens, 0, Wanted::Last)?;

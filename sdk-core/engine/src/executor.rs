@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::backend::cpu::LOGIT_ROWS;
-use crate::backend::{Backend, Linear, Shape, Slot};
+use crate::backend::{Backend, KvFormat, Linear, Shape, Slot};
 use crate::error::EngineError;
 use crate::gguf::DType;
 use crate::model::{Config, Part, Role, TensorMap, Use};
@@ -50,7 +50,7 @@ pub(crate) enum Wanted<'a> {
 }
 
 /// The sizes of the buffers of a session.
-pub(crate) fn shape_of(config: &Config, tensors: &TensorMap, context: usize) -> Shape {
+pub(crate) fn shape_of(config: &Config, tensors: &TensorMap, context: usize, kv_format: KvFormat) -> Shape {
     let mut dtypes: Vec<DType> = Vec::new();
     for (tensor, used_as) in tensors.tensors.values() {
         if matches!(used_as, Use::Matrix { .. }) && !dtypes.contains(&tensor.dtype) {
@@ -68,6 +68,7 @@ pub(crate) fn shape_of(config: &Config, tensors: &TensorMap, context: usize) -> 
         attention_scale: config.attention_scale,
         rope: config.rope,
         context,
+        kv_format,
         block: BLOCK.min(context),
         dtypes,
     }

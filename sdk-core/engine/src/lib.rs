@@ -26,6 +26,7 @@ mod session;
 mod text;
 pub mod tokenizer;
 
+pub use backend::KvFormat;
 pub use chat_template::{ChatTemplate, RenderOptions, TemplateError};
 pub use error::EngineError;
 pub use generation::{Generation, GenerationOptions, Step, Usage};

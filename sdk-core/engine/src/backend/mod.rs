@@ -37,6 +37,16 @@ impl Slot {
     pub(crate) const COUNT: usize = 10;
 }
 
+/// How keys and values are remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KvFormat {
+    /// 16-bit floats, as llama.cpp does by default.
+    #[default]
+    F16,
+    /// Bytes with a factor for every head of every position: half the memory, less exact.
+    Q8,
+}
+
 /// Sizes that a workspace is made for.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Shape {
@@ -51,6 +61,7 @@ pub(crate) struct Shape {
     pub(crate) rope: RopeKind,
     /// Positions in the KV cache.
     pub(crate) context: usize,
+    pub(crate) kv_format: KvFormat,
     /// Most tokens in a block.
     pub(crate) block: usize,
     /// Formats of the matrices, without repeats.

@@ -9,8 +9,8 @@ use kwaainet_types::{Permit, RunAi};
 use super::config::Config;
 use super::info::{ModelInfo, describe};
 use super::tensors::{Role, TensorMap, Use};
-use crate::backend::Backend;
 use crate::backend::cpu::{Cpu, bf16_to_f32, f16_to_f32};
+use crate::backend::{Backend, KvFormat};
 use crate::chat_template::{ChatTemplate, TemplateError};
 use crate::error::EngineError;
 use crate::executor::{Executor, Weight, shape_of};
@@ -28,6 +28,8 @@ const LONGEST_CONTEXT: u32 = 1 << 21;
 pub struct LoadOptions {
     /// Longest context of a session; the model's own limit applies too.
     pub context_length: u32,
+    /// How a session remembers keys and values.
+    pub kv_format: KvFormat,
     /// Processors to compute on.
     pub parallel: Arc<dyn Parallel>,
     /// Most memory for weights, one session's KV cache and scratch.
@@ -38,6 +40,7 @@ impl Default for LoadOptions {
     fn default() -> Self {
         Self {
             context_length: 2048,
+            kv_format: KvFormat::F16,
             parallel: Arc::new(Sequential),
             memory_limit: None,
         }
@@ -48,6 +51,7 @@ impl std::fmt::Debug for LoadOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("LoadOptions")
             .field("context_length", &self.context_length)
+            .field("kv_format", &self.kv_format)
             .field("memory_limit", &self.memory_limit)
             .finish_non_exhaustive()
     }
@@ -77,17 +81,24 @@ impl MemoryPlan {
             &config,
             &tensors,
             context_of(&config, options),
+            options.kv_format,
         ))
     }
 
-    fn new<B: Backend>(backend: &B, config: &Config, tensors: &TensorMap, context: usize) -> Self {
+    fn new<B: Backend>(
+        backend: &B,
+        config: &Config,
+        tensors: &TensorMap,
+        context: usize,
+        kv_format: KvFormat,
+    ) -> Self {
         let weights = tensors.tensors.values().fold(0_u64, |sum, (tensor, used_as)| {
             sum.saturating_add(match *used_as {
                 Use::Matrix { rows, columns } => backend.matrix_bytes(tensor.dtype, rows, columns),
                 Use::Vector { len } => 4 * len as u64,
             })
         });
-        let (kv_cache, scratch) = backend.workspace_bytes(&shape_of(config, tensors, context));
+        let (kv_cache, scratch) = backend.workspace_bytes(&shape_of(config, tensors, context, kv_format));
         Self {
             weights,
             kv_cache,
@@ -153,7 +164,7 @@ impl LoadedModel {
         let info = describe(&gguf, &config)?;
         let backend = Cpu::new(options.parallel.clone());
         let context = context_of(&config, &options);
-        let plan = MemoryPlan::new(&backend, &config, &tensors, context);
+        let plan = MemoryPlan::new(&backend, &config, &tensors, context, options.kv_format);
         if let Some(limit) = options.memory_limit
             && plan.total() > limit
         {
@@ -166,7 +177,7 @@ impl LoadedModel {
         // A template that cannot be used leaves a model that can still complete plain text.
         let template = ChatTemplate::from_metadata(&gguf.metadata, &tokenizer);
         let weights = read_weights(&backend, source, &tensors, progress).await?;
-        let shape = shape_of(&config, &tensors, context);
+        let shape = shape_of(&config, &tensors, context, options.kv_format);
         Ok(Self {
             executor: Executor::new(backend, config, shape, weights)?,
             info,

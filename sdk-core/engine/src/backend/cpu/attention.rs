@@ -1,7 +1,9 @@
-//! Attention over a KV cache that lies in the panels of the matrix kernels, as f16.
+//! Attention over KV caches: who computes what, and how the parts come together.
 //!
-//! Keys are panels of 16 positions, values panels of 16 elements of a head. So both products of attention are the
-//! product that float weights have, and no sum runs across lanes.
+//! Positions are weighed in spans of 64, each with a largest score and a sum of its own, and the spans of a query are
+//! joined from first to last (Milakov & Gimelshein 2018; Dao et al. 2022). So the buffers do not grow with the context,
+//! and a query's result does not depend on how spans and queries are shared out: it is the same to the bit in prefill and
+//! decode, on one thread or many, alone or beside other sequences.
 
 #![expect(
     unsafe_code,
@@ -11,13 +13,11 @@
 
 use kwaainet_platform::Parallel;
 
-use super::activations::next_tile;
-use super::float::{F16, Float, float_body};
-use super::half::f32_to_f16;
-use super::isa::{Isa, for_each_isa};
-use super::matmul::{Output, Shared};
-use super::ops::softmax;
-use super::simd::{PANEL, Simd};
+use super::attention_kernel::{SPAN, TILE, Task, attend_spans, join};
+use super::isa::Isa;
+use super::kv_cache::{KvCache, zeros};
+use super::matmul::Shared;
+use super::simd::PANEL;
 
 /// The shape of attention in one layer.
 #[derive(Debug, Clone, Copy)]
@@ -30,350 +30,242 @@ pub(crate) struct Heads {
     pub(crate) window: Option<usize>,
 }
 
-/// Keys and values of one layer.
-#[derive(Debug)]
-pub(crate) struct KvCache {
-    /// `[kv head][position / 16][element][position % 16]`.
-    keys: Vec<u16>,
-    /// `[kv head][element / 16][position][element % 16]`.
-    values: Vec<u16>,
-    /// A multiple of 16.
-    capacity: usize,
-    kv_heads: usize,
-    head_len: usize,
-}
-
-/// Numbers in the cache of a layer: keys and values. In 64 bits, because a file may claim anything.
-const fn sizes(positions: usize, kv_heads: usize, head_len: usize) -> (u64, u64) {
-    let heads = (positions as u64).next_multiple_of(PANEL as u64) * kv_heads as u64;
-    (
-        heads.saturating_mul(head_len as u64),
-        heads.saturating_mul((head_len as u64).next_multiple_of(PANEL as u64)),
-    )
-}
-
-/// A buffer of zeros; `None` if there is no memory for it.
-fn zeros<T: Copy + Default>(len: u64) -> Option<Vec<T>> {
-    let len = usize::try_from(len).ok()?;
-    let mut buffer = Vec::new();
-    buffer.try_reserve_exact(len).ok()?;
-    buffer.resize(len, T::default());
-    Some(buffer)
-}
-
-impl KvCache {
-    /// Bytes of a layer's cache.
-    pub(crate) const fn bytes(positions: usize, kv_heads: usize, head_len: usize) -> u64 {
-        let (keys, values) = sizes(positions, kv_heads, head_len);
-        keys.saturating_add(values).saturating_mul(2)
+impl Heads {
+    /// The first position that is seen from `position`.
+    #[inline(always)]
+    pub(super) fn first_seen(&self, position: usize) -> usize {
+        self.window
+            .map_or(0, |window| (position + 1).saturating_sub(window))
     }
 
-    /// An empty cache; `None` if there is no memory for it.
-    pub(crate) fn new(positions: usize, kv_heads: usize, head_len: usize) -> Option<Self> {
-        let (keys, values) = sizes(positions, kv_heads, head_len);
-        Some(Self {
-            keys: zeros(keys)?,
-            values: zeros(values)?,
-            capacity: positions.next_multiple_of(PANEL),
-            kv_heads,
-            head_len,
-        })
-    }
-
-    /// Forgets everything.
-    pub(crate) fn clear(&mut self) {
-        self.keys.fill(0);
-        self.values.fill(0);
-    }
-
-    /// Stores keys and values of consecutive positions, and returns whether all are numbers: a half keeps neither
-    /// infinity nor, on every machine, NaN.
-    pub(crate) fn store(&mut self, first: usize, keys: &[f32], values: &[f32]) -> bool {
-        let (len, capacity) = (self.head_len, self.capacity);
-        let value_panels = len.div_ceil(PANEL);
-        let token_len = self.kv_heads * len;
-        for (token, (of_token, values)) in keys
-            .chunks_exact(token_len)
-            .zip(values.chunks_exact(token_len))
-            .enumerate()
-        {
-            let position = first + token;
-            for head in 0..self.kv_heads {
-                let at = (head * capacity + position / PANEL * PANEL) * len + position % PANEL;
-                let to = self.keys[at..].iter_mut().step_by(PANEL);
-                for (to, key) in to.zip(&of_token[head * len..][..len]) {
-                    *to = f32_to_f16(*key);
-                }
-                for (panel, values) in values[head * len..][..len].chunks(PANEL).enumerate() {
-                    let at = ((head * value_panels + panel) * capacity + position) * PANEL;
-                    for (to, value) in self.values[at..].iter_mut().zip(values) {
-                        *to = f32_to_f16(*value);
-                    }
-                }
-            }
-        }
-        is_finite(keys) && is_finite(values)
+    /// Queries that share a key.
+    pub(super) const fn share(&self) -> usize {
+        self.queries / self.kv
     }
 }
 
-/// Whether all are numbers. Magnitudes order like their bits, and what is not finite comes last.
-fn is_finite(x: &[f32]) -> bool {
-    let magnitudes = x.iter().map(|x| x.to_bits() & 0x7fff_ffff);
-    magnitudes.fold(0, u32::max) < f32::INFINITY.to_bits()
+/// Consecutive positions of one sequence, whose keys and values are in its cache.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sequence<'a> {
+    pub(crate) cache: &'a KvCache,
+    pub(crate) first: usize,
+    pub(crate) tokens: usize,
 }
 
-/// Queries that are computed together at most.
-const LARGEST_TILE: usize = 8;
-/// Pieces of work per thread.
+/// Most queries of a KV head that are computed together: each span is unpacked once for all of them.
+pub(super) const GROUP: usize = 8 * TILE;
+/// Pieces of work per thread: one that is held up elsewhere does not hold up all.
 const PIECES: usize = 4;
+/// Most tokens whose spans are shared out among threads.
+const MOST_SPLIT: usize = 8;
+/// What is too small to be worth waking another thread, in multiplications.
+const SMALL: usize = 1 << 16;
 
-/// Scratch of attention: one part for each piece that runs at the same time.
+/// Buffers of attention: a part for each piece that runs at the same time, and results of single spans.
 #[derive(Debug)]
 pub(crate) struct AttentionScratch {
-    buffer: Vec<f32>,
-    pieces: usize,
+    parts: Vec<f32>,
     part: usize,
-    context: usize,
+    pieces: usize,
+    spans: Vec<f32>,
 }
 
-/// Numbers in a part: queries, scores, their transpose, results.
-const fn part_len(context: usize, head_len: usize) -> u64 {
-    let context = (context as u64).next_multiple_of(PANEL as u64);
-    let head_len = (head_len as u64).next_multiple_of(PANEL as u64);
-    LARGEST_TILE as u64 * 2 * (head_len + context)
+/// Numbers of a query's result: sums, the largest score, the sum of weights.
+pub(super) const fn state_len(head_len: usize) -> usize {
+    head_len.next_multiple_of(PANEL) + PANEL
+}
+
+/// Numbers in a part: queries and their state, unpacked keys and values, and what a tile needs.
+const fn part_len(head_len: usize) -> u64 {
+    let state = state_len(head_len) as u64;
+    GROUP as u64 * (head_len as u64 + state) + 2 * SPAN as u64 * state + TILE as u64 * (SPAN as u64 + state)
 }
 
 const fn piece_count(width: usize) -> usize {
     if width > 1 { width * PIECES } else { 1 }
 }
 
+/// Numbers for the spans of a few tokens; one thread needs none.
+const fn spans_len(context: usize, queries: usize, head_len: usize, width: usize) -> u64 {
+    if width <= 1 {
+        return 0;
+    }
+    let spans = MOST_SPLIT as u64 * context.div_ceil(SPAN) as u64;
+    (spans * queries as u64).saturating_mul(state_len(head_len) as u64)
+}
+
 impl AttentionScratch {
     /// Bytes for a context of that length.
-    pub(crate) const fn bytes(context: usize, head_len: usize, width: usize) -> u64 {
-        4 * part_len(context, head_len) * piece_count(width) as u64
+    pub(crate) const fn bytes(context: usize, queries: usize, head_len: usize, width: usize) -> u64 {
+        let parts = part_len(head_len) * piece_count(width) as u64;
+        parts
+            .saturating_add(spans_len(context, queries, head_len, width))
+            .saturating_mul(4)
     }
 
-    pub(crate) fn new(context: usize, head_len: usize, width: usize) -> Option<Self> {
-        let (part, pieces) = (part_len(context, head_len), piece_count(width));
+    pub(crate) fn new(context: usize, queries: usize, head_len: usize, width: usize) -> Option<Self> {
+        let (part, pieces) = (part_len(head_len), piece_count(width));
         Some(Self {
-            buffer: zeros(part * pieces as u64)?,
-            pieces,
+            parts: zeros(part * pieces as u64)?,
             part: usize::try_from(part).ok()?,
-            context,
+            pieces,
+            spans: zeros(spans_len(context, queries, head_len, width))?,
         })
     }
 }
 
-/// One call of attention: the queries of consecutive positions.
-#[derive(Clone, Copy)]
-struct Call<'a> {
-    heads: Heads,
-    cache: &'a KvCache,
-    /// `[token][head][element]`.
-    queries: &'a [f32],
-    /// Position of the first token.
-    first: usize,
-    tokens: usize,
-}
-
-/// `out[token][head] = sum over positions of softmax(q . k * scale) v` (Vaswani et al. 2017), for consecutive positions
-/// whose keys and values are in the cache.
-#[expect(clippy::too_many_arguments, reason = "an operation has operands")]
+/// `out[token][head] = sum over positions of softmax(q . k * scale) v` (Vaswani et al. 2017). `queries` are those of the
+/// sequences, one behind the other.
 pub(crate) fn attend(
     isa: Isa,
     parallel: &dyn Parallel,
     heads: Heads,
-    cache: &KvCache,
-    first: usize,
+    sequences: &[Sequence<'_>],
     queries: &[f32],
     scratch: &mut AttentionScratch,
     out: &mut [f32],
 ) {
     let token_len = heads.queries * heads.len;
-    let tokens = queries.len() / token_len.max(1);
+    let tokens: usize = sequences.iter().map(|sequence| sequence.tokens).sum();
     assert!(
         queries.len() == tokens * token_len && out.len() >= queries.len(),
         "whole tokens"
     );
     assert!(
-        first + tokens <= cache.capacity && first + tokens <= scratch.context,
-        "within the context"
-    );
-    assert!(
-        heads.kv == cache.kv_heads && heads.len == cache.head_len,
-        "the cache of this model"
+        scratch.part as u64 >= part_len(heads.len),
+        "buffers of this model"
     );
     assert!(
         heads.queries.is_multiple_of(heads.kv),
         "queries share keys evenly"
     );
-    let call = Call {
+    let mut work = 0;
+    for Sequence { cache, first, tokens } in sequences {
+        assert!(first + tokens <= cache.capacity, "within the context");
+        assert!(
+            heads.kv == cache.kv_heads && heads.len == cache.head_len,
+            "the cache of this model"
+        );
+        work += heads.queries * tokens * (first + tokens) * heads.len;
+    }
+    let pieces = if work < SMALL { 1 } else { scratch.pieces };
+    let plan = Plan {
         heads,
-        cache,
+        sequences,
         queries,
-        first,
-        tokens,
+        out: Shared(out.as_mut_ptr()),
     };
-    // A piece is a run of the queries of one KV head.
-    let per_head = heads.queries / heads.kv * tokens;
-    let total = per_head * heads.kv;
-    let small = total * (first + tokens) * heads.len < 1 << 16;
-    let pieces = if small { 1 } else { scratch.pieces.min(total) };
-    let (out, buffer, part) = (
-        Shared(out.as_mut_ptr()),
-        Shared(scratch.buffer.as_mut_ptr()),
-        scratch.part,
-    );
+    let split = pieces > 1 && tokens <= MOST_SPLIT;
+    let tasks = if split {
+        plan.by_span(&mut scratch.spans, pieces)
+    } else {
+        plan.by_query(pieces)
+    };
+    let (parts, part) = (Shared(scratch.parts.as_mut_ptr()), scratch.part);
     let run = |piece: usize| {
-        let (from, to) = (total * piece / pieces, total * (piece + 1) / pieces);
-        // SAFETY: sizes were checked above; pieces have disjoint queries, results and scratch.
-        unsafe { queries_of(isa, call, from, to, out, Shared(buffer.get().add(piece * part))) }
+        let (from, to) = (tasks.len() * piece / pieces, tasks.len() * (piece + 1) / pieces);
+        for task in &tasks[from..to] {
+            // SAFETY: sizes were checked above; tasks have disjoint results, pieces disjoint buffers.
+            unsafe { attend_spans(isa, heads, *task, Shared(parts.get().add(piece * part))) }
+        }
     };
     if pieces == 1 {
         run(0);
     } else {
         parallel.run(pieces, &run);
     }
+    if split {
+        plan.join_spans(isa, &tasks);
+    }
 }
 
-/// Queries `from` to `to`, counted KV head by KV head.
-///
-/// # Safety
-/// As [`attend_tile`].
-unsafe fn queries_of(
-    isa: Isa,
-    call: Call<'_>,
-    from: usize,
-    to: usize,
+/// A call of attention, to be cut into tasks.
+struct Plan<'a> {
+    heads: Heads,
+    sequences: &'a [Sequence<'a>],
+    queries: &'a [f32],
     out: Shared<f32>,
-    scratch: Shared<f32>,
-) {
-    let per_head = call.heads.queries / call.heads.kv * call.tokens;
-    let mut at = from;
-    while at < to {
-        let head = at / per_head;
-        let left = to.min((head + 1) * per_head) - at;
-        // 2 and 3 are common here: queries that share keys.
-        let tile = match next_tile(left, isa.tile()) {
-            1 => left.min(3),
-            tile => tile,
-        };
-        let within = at % per_head;
-        // SAFETY: the caller's promise.
-        unsafe {
-            match tile {
-                8 => attend_tile::<F16, 8>(isa, call, head, within, out, scratch),
-                4 => attend_tile::<F16, 4>(isa, call, head, within, out, scratch),
-                3 => attend_tile::<F16, 3>(isa, call, head, within, out, scratch),
-                2 => attend_tile::<F16, 2>(isa, call, head, within, out, scratch),
-                _ => attend_tile::<F16, 1>(isa, call, head, within, out, scratch),
+}
+
+impl<'a> Plan<'a> {
+    /// Tasks that have all their queries' spans, each writing its results.
+    fn by_query(&self, pieces: usize) -> Vec<Task<'a>> {
+        let all: usize = self.sequences.iter().map(|sequence| sequence.tokens).sum();
+        let group = (all * self.heads.queries / pieces).next_multiple_of(TILE);
+        let group = group.clamp(TILE, GROUP);
+        let mut tasks = Vec::new();
+        self.for_each_head(|whole| {
+            let mut at = 0;
+            while at < whole.count {
+                let count = group.min(whole.count - at);
+                let task = Task { at, count, ..whole };
+                let (from, to) = task.seen(&self.heads);
+                tasks.push(Task { from, to, ..task });
+                at += count;
             }
-        }
-        at += tile;
+        });
+        tasks
     }
-}
 
-for_each_isa! {
-    /// # Safety
-    /// Lengths were checked by [`attend`]; nobody else writes the results of these queries, or this scratch.
-    unsafe fn attend_tile<W: Float, const T: usize>(
-        call: Call<'_>,
-        kv_head: usize,
-        at: usize,
-        out: Shared<f32>,
-        scratch: Shared<f32>,
-    ) = attend_body
-}
+    /// Tasks that have some spans each, whose results are joined by [`Self::join_spans`].
+    fn by_span(&self, buffer: &mut [f32], pieces: usize) -> Vec<Task<'a>> {
+        let mut total = 0;
+        self.for_each_head(|whole| {
+            let (from, to) = whole.seen(&self.heads);
+            total += to - from;
+        });
+        let run = total.div_ceil(pieces).max(1);
+        let (state, mut used) = (state_len(self.heads.len), 0);
+        let mut tasks = Vec::new();
+        self.for_each_head(|whole| {
+            let (mut from, last) = whole.seen(&self.heads);
+            while from < last {
+                let to = last.min(from + run);
+                let len = (to - from) * whole.count * state;
+                let spans = Shared(buffer[used..][..len].as_mut_ptr());
+                used += len;
+                let spans = Some(spans);
+                tasks.push(Task {
+                    from,
+                    to,
+                    spans,
+                    ..whole
+                });
+                from = to;
+            }
+        });
+        tasks
+    }
 
-/// Queries `at` to `at + T` of a KV head, counted token by token.
-#[inline(always)]
-unsafe fn attend_body<S: Simd, W: Float, const T: usize>(
-    call: Call<'_>,
-    kv_head: usize,
-    at: usize,
-    out: Shared<f32>,
-    scratch: Shared<f32>,
-) {
-    let Heads {
-        len, scale, window, ..
-    } = call.heads;
-    let cache = call.cache;
-    let share = call.heads.queries / call.heads.kv;
-    let token_of = |query: usize| (at + query) / share;
-    let offset_of = |query: usize| {
-        token_of(query) * call.heads.queries * len + (kv_head * share + (at + query) % share) * len
-    };
-    let first_seen = |query: usize| {
-        let position = call.first + token_of(query);
-        window.map_or(0, |window| (position + 1).saturating_sub(window))
-    };
-    // All queries of the tile work on the same positions, in whole panels; what a query must not see weighs 0.
-    let start = first_seen(0) / PANEL * PANEL;
-    let seen = (call.first + token_of(T - 1) + 1).next_multiple_of(PANEL) - start;
-    let padded_len = len.next_multiple_of(PANEL);
-    // SAFETY: `part_len` made room for 8 queries, results, and scores and their transpose over the whole context.
-    let (queries, results, scores, weights) = unsafe {
-        let queries = std::slice::from_raw_parts_mut(scratch.get(), T * len);
-        let results = std::slice::from_raw_parts_mut(scratch.get().add(T * padded_len), T * padded_len);
-        let scores = scratch.get().add(2 * T * padded_len);
-        let weights = std::slice::from_raw_parts_mut(scores.add(T * seen), T * seen);
-        (
-            queries,
-            results,
-            std::slice::from_raw_parts_mut(scores, T * seen),
-            weights,
-        )
-    };
-    for query in 0..T {
-        let from = &call.queries[offset_of(query)..][..len];
-        for (element, value) in from.iter().enumerate() {
-            queries[element * T + query] = *value;
+    /// Calls `take` with a task for all queries of each KV head of each sequence.
+    fn for_each_head(&self, mut take: impl FnMut(Task<'a>)) {
+        let token_len = self.heads.queries * self.heads.len;
+        let mut start = 0;
+        for sequence in self.sequences {
+            for kv_head in 0..self.heads.kv {
+                take(Task {
+                    sequence: *sequence,
+                    kv_head,
+                    at: 0,
+                    count: sequence.tokens * self.heads.share(),
+                    from: 0,
+                    to: 0,
+                    queries: &self.queries[start..],
+                    // In bounds: `attend` checked that there is room for all tokens.
+                    out: Shared(self.out.get().wrapping_add(start)),
+                    spans: None,
+                });
+            }
+            start += sequence.tokens * token_len;
         }
     }
-    let keys = &cache.keys[(kv_head * cache.capacity + start) * len..][..seen * len];
-    for panel in 0..seen / PANEL {
-        // SAFETY: a panel has 16 x len keys; scores have `seen` places per query.
-        unsafe {
-            let keys = keys.as_ptr().add(panel * PANEL * len).cast();
-            let to = scores.as_mut_ptr().add(panel * PANEL);
-            let out = Output {
-                to,
-                stride: seen,
-                rows: PANEL,
-            };
-            float_body::<S, W, T>(keys, len, queries.as_ptr(), out);
-        }
-    }
-    let mut inverse_sums = [0.0; T];
-    for query in 0..T {
-        let last = call.first + token_of(query) + 1 - start;
-        let scores = &mut scores[query * seen..][..seen];
-        let valid = first_seen(query) - start..last;
-        inverse_sums[query] = softmax(scores, valid, scale);
-        for (position, weight) in scores.iter().enumerate() {
-            weights[position * T + query] = *weight;
-        }
-    }
-    let panels = padded_len / PANEL;
-    for panel in 0..panels {
-        let at = ((kv_head * panels + panel) * cache.capacity + start) * PANEL;
-        let values = &cache.values[at..][..seen * PANEL];
-        // SAFETY: `seen` positions of 16 values; results have `padded_len` places per query.
-        unsafe {
-            let to = results.as_mut_ptr().add(panel * PANEL);
-            let out = Output {
-                to,
-                stride: padded_len,
-                rows: PANEL,
-            };
-            float_body::<S, W, T>(values.as_ptr().cast(), seen, weights.as_ptr(), out);
-        }
-    }
-    for query in 0..T {
-        // SAFETY: this query's place in the output is nobody else's.
-        let to = unsafe { std::slice::from_raw_parts_mut(out.get().add(offset_of(query)), len) };
-        for (to, from) in to.iter_mut().zip(&results[query * padded_len..][..len]) {
-            *to = from * inverse_sums[query];
+
+    /// Joins what the tasks of [`Self::by_span`] left: tasks of the same head follow one another.
+    fn join_spans(&self, isa: Isa, tasks: &[Task<'_>]) {
+        let same = |a: &Task<'_>, b: &Task<'_>| a.out.get() == b.out.get() && a.kv_head == b.kv_head;
+        for tasks in tasks.chunk_by(same) {
+            // SAFETY: every task has written the states of all its spans and queries.
+            unsafe { join(isa, self.heads, tasks) }
         }
     }
 }

@@ -5,7 +5,7 @@
 use kwaainet_platform::Parallel;
 
 use super::activations::{Activations, next_tile};
-use super::float::{Bf16, F16, F32, Float, float_tile};
+use super::float::{Bf16, F16, F32, Float, FloatPanels, Vectors, float_tile};
 use super::isa::Isa;
 use super::layout::GROUP;
 use super::packed::PackedMatrix;
@@ -86,7 +86,7 @@ pub(crate) fn multiply(isa: Isa, parallel: &dyn Parallel, products: &mut [Produc
     }
 }
 
-/// Where a tile puts its results: `rows` of them (at most 16) for each token, `stride` apart.
+/// Where a tile puts its results: `rows` of them for each token, `stride` apart.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Output {
     pub(super) to: *mut f32,
@@ -204,19 +204,35 @@ impl Panels<'_> {
     }
 
     unsafe fn float<W: Float>(self) {
-        for index in self.from..self.to {
-            let panel = self.weights.panel(index).as_ptr();
+        let columns = self.x.columns;
+        // A product with one vector takes what memory gives: all panels in one go. Several find a panel in the cache.
+        let at_once = if self.x.tokens == 1 {
+            self.to - self.from
+        } else {
+            1
+        };
+        for index in (self.from..self.to).step_by(at_once) {
+            let panels = FloatPanels {
+                at: self.weights.panels_from(index).as_ptr(),
+                panel_bytes: self.weights.panel_bytes(),
+                count: at_once,
+                columns,
+            };
             let mut start = 0;
             while start < self.x.tokens {
                 let tile = next_tile(self.x.tokens - start, self.isa.tile());
-                let (columns, out) = (self.x.columns, self.output(index, start));
-                // SAFETY: as in `quantised`.
+                let out = self.output(index, start);
+                // SAFETY: as in `quantised`; panels lie one behind the other.
                 unsafe {
-                    let tokens = self.x.floats.as_ptr().add(start * columns);
+                    let tokens = Vectors {
+                        at: self.x.floats.as_ptr().add(start * columns),
+                        token_step: 1,
+                        column_step: tile,
+                    };
                     match tile {
-                        8 => float_tile::<W, 8>(self.isa, panel, columns, tokens, out),
-                        4 => float_tile::<W, 4>(self.isa, panel, columns, tokens, out),
-                        _ => float_tile::<W, 1>(self.isa, panel, columns, tokens, out),
+                        8 => float_tile::<W, 8>(self.isa, panels, tokens, out),
+                        4 => float_tile::<W, 4>(self.isa, panels, tokens, out),
+                        _ => float_tile::<W, 1>(self.isa, panels, tokens, out),
                     }
                 }
                 start += tile;

@@ -2,10 +2,12 @@
 
 pub(crate) mod activations;
 mod attention;
+mod attention_kernel;
 mod blocks;
 mod float;
 mod half;
 pub(crate) mod isa;
+mod kv_cache;
 mod layout;
 pub(crate) mod matmul;
 pub(crate) mod ops;
@@ -35,8 +37,9 @@ use std::sync::Arc;
 use kwaainet_platform::Parallel;
 
 use self::activations::{Activations, Rounding};
-use self::attention::{AttentionScratch, Heads, KvCache, attend};
+use self::attention::{AttentionScratch, Heads, Sequence, attend};
 use self::isa::Isa;
+use self::kv_cache::KvCache;
 use self::matmul::{Product, multiply};
 use self::ops::Rotation;
 use self::packed::{PackedMatrix, packed_bytes};
@@ -184,7 +187,7 @@ impl Backend for Cpu {
     }
 
     fn workspace_bytes(&self, shape: &Shape) -> (u64, u64) {
-        let cache = KvCache::bytes(shape.context, shape.kv_heads, shape.head_len);
+        let cache = KvCache::bytes(shape.kv_format, shape.context, shape.kv_heads, shape.head_len);
         let slots: u64 = SLOTS
             .into_iter()
             .map(|slot| 4 * rows(shape, slot) as u64 * shape.len(slot) as u64)
@@ -194,7 +197,8 @@ impl Backend for Cpu {
             .map(|rounding| Activations::bytes(rounding, shape.block, widest_input(shape)))
             .sum();
         let rotations = 2 * 4 * shape.block as u64 * shape.head_len as u64;
-        let attention = AttentionScratch::bytes(shape.context, shape.head_len, self.parallel.width());
+        let attention =
+            AttentionScratch::bytes(shape.context, shape.heads, shape.head_len, self.parallel.width());
         (
             cache.saturating_mul(shape.layers as u64),
             slots + activations + rotations + attention,
@@ -211,7 +215,7 @@ impl Backend for Cpu {
         }
         let mut cache = Vec::with_capacity(shape.layers);
         for _ in 0..shape.layers {
-            let layer = KvCache::new(shape.context, shape.kv_heads, shape.head_len);
+            let layer = KvCache::new(shape.kv_format, shape.context, shape.kv_heads, shape.head_len);
             cache.push(layer.ok_or_else(no_memory)?);
         }
         let mut slots = [const { Vec::new() }; Slot::COUNT];
@@ -228,7 +232,8 @@ impl Backend for Cpu {
             of_rounding.reserve(rounding, shape.block, widest_input(shape));
             activations.push((rounding, of_rounding));
         }
-        let attention = AttentionScratch::new(shape.context, shape.head_len, self.parallel.width());
+        let attention =
+            AttentionScratch::new(shape.context, shape.heads, shape.head_len, self.parallel.width());
         Ok(Workspace {
             shape: shape.clone(),
             first: 0,
@@ -354,12 +359,16 @@ impl Backend for Cpu {
         let query = work.take(Slot::Query);
         let len = work.tokens.saturating_mul(work.shape.len(Slot::Query));
         if let (Some(cache), Some(queries)) = (work.cache.get(layer), query.get(..len)) {
+            let sequence = Sequence {
+                cache,
+                first: work.first,
+                tokens: work.tokens,
+            };
             attend(
                 self.isa,
                 &*self.parallel,
                 heads,
-                cache,
-                work.first,
+                &[sequence],
                 queries,
                 &mut work.attention,
                 &mut out,

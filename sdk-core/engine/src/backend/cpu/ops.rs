@@ -37,7 +37,7 @@ pub(super) fn exp(x: f32) -> f32 {
 }
 
 #[inline(always)]
-fn sum_lanes(mut lanes: [f32; LANES]) -> f32 {
+pub(super) fn sum_lanes(mut lanes: [f32; LANES]) -> f32 {
     let mut width = LANES / 2;
     while width > 0 {
         for lane in 0..width {
@@ -200,35 +200,4 @@ impl Rotation {
             }
         }
     }
-}
-
-/// Replaces scores by their weights, up to a common factor, and returns one over the sum of the weights.
-///
-/// `scores` begins at a multiple of 16 positions; outside `valid` the weights become exactly 0. `scale` is applied first.
-#[inline(always)]
-pub(super) fn softmax(scores: &mut [f32], valid: std::ops::Range<usize>, scale: f32) -> f32 {
-    let mut largest = [f32::NEG_INFINITY; LANES];
-    let (seen, _) = scores[valid.clone()].as_chunks::<LANES>();
-    let rest = &scores[valid.clone()][seen.len() * LANES..];
-    for piece in seen {
-        for (lane, score) in largest.iter_mut().zip(piece) {
-            *lane = if *score > *lane { *score } else { *lane };
-        }
-    }
-    for (lane, score) in largest.iter_mut().zip(rest) {
-        *lane = if *score > *lane { *score } else { *lane };
-    }
-    let largest = largest.into_iter().fold(f32::NEG_INFINITY, f32::max);
-    for score in scores.iter_mut() {
-        *score = exp((*score - largest) * scale);
-    }
-    scores[..valid.start].fill(0.0);
-    scores[valid.end..].fill(0.0);
-    let mut sums = [0.0; LANES];
-    for piece in scores.as_chunks::<LANES>().0 {
-        for (sum, weight) in sums.iter_mut().zip(piece) {
-            *sum += weight;
-        }
-    }
-    1.0 / sum_lanes(sums)
 }

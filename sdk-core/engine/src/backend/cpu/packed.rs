@@ -87,6 +87,17 @@ impl PackedMatrix {
         as_bytes(lines)
     }
 
+    /// The bytes of a panel and of all behind it.
+    pub(super) fn panels_from(&self, index: usize) -> &[u8] {
+        let from = index.saturating_mul(self.panel_bytes() / VECTOR);
+        as_bytes(self.lines.get(from..).unwrap_or_default())
+    }
+
+    /// From one panel to the next.
+    pub(super) fn panel_bytes(&self) -> usize {
+        panel_bytes(self.dtype, self.columns)
+    }
+
     fn panel_mut(&mut self, index: usize) -> &mut [Line] {
         let lines = panel_bytes(self.dtype, self.columns) / VECTOR;
         let from = index.saturating_mul(lines);

@@ -159,10 +159,6 @@ impl Simd for Portable {
         unsafe { to.cast::<[f32; 4]>().write_unaligned(a) }
     }
     #[inline(always)]
-    unsafe fn add(a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
-        zip(a, b, |a, b| a + b)
-    }
-    #[inline(always)]
     unsafe fn mul(a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
         zip(a, b, |a, b| a * b)
     }

@@ -19,6 +19,8 @@ pub(crate) const PANEL: usize = 16;
 pub(crate) trait Simd: Copy + 'static {
     /// Rows per vector.
     const LANES: usize;
+    /// How many there are.
+    const REGISTERS: usize = 16;
     /// What `dot_signed` adds to every weight; the caller takes it off again by the sum of activations.
     const SIGNED_OFFSET: i32;
     /// Tokens that are computed together, so that unpacked weights stay in registers.
@@ -80,7 +82,6 @@ pub(crate) trait Simd: Copy + 'static {
     unsafe fn load_f16(from: *const u8) -> Self::Floats;
     unsafe fn load_bf16(from: *const u8) -> Self::Floats;
     unsafe fn store(a: Self::Floats, to: *mut f32);
-    unsafe fn add(a: Self::Floats, b: Self::Floats) -> Self::Floats;
     unsafe fn mul(a: Self::Floats, b: Self::Floats) -> Self::Floats;
     /// `a * b + c`, fused where the machine can.
     unsafe fn mul_add(a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;

@@ -7,12 +7,14 @@ use kwaainet_platform::{Parallel, Sequential};
 use kwaainet_testkit::tiny_gguf::{Noise, f16_bits, f16_value, quantise};
 
 use super::activations::{Activations, Rounding};
-use super::attention::{AttentionScratch, Heads, KvCache, attend};
+use super::attention::{AttentionScratch, Heads, Sequence, attend};
 use super::half::{bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_f16};
 use super::isa::Isa;
+use super::kv_cache::KvCache;
 use super::matmul::{Product, multiply};
 use super::ops;
 use super::packed::PackedMatrix;
+use crate::backend::KvFormat;
 use crate::error::EngineError;
 use crate::gguf::DType;
 use crate::model::{Activation, RopeKind};
@@ -427,9 +429,13 @@ impl Attention {
 
     /// In blocks of the given sizes, repeated.
     fn run(&self, isa: Isa, parallel: &dyn Parallel, blocks: &[usize]) -> Vec<f32> {
+        self.run_with(KvFormat::F16, isa, parallel, blocks)
+    }
+
+    fn run_with(&self, format: KvFormat, isa: Isa, parallel: &dyn Parallel, blocks: &[usize]) -> Vec<f32> {
         let Heads { queries, kv, len, .. } = self.heads;
-        let mut cache = KvCache::new(self.tokens, kv, len).unwrap();
-        let mut scratch = AttentionScratch::new(self.tokens, len, parallel.width()).unwrap();
+        let mut cache = KvCache::new(format, self.tokens, kv, len).unwrap();
+        let mut scratch = AttentionScratch::new(self.tokens, queries, len, parallel.width()).unwrap();
         let mut out = vec![0.0; self.tokens * queries * len];
         let mut first = 0;
         for block in blocks.iter().cycle() {
@@ -444,8 +450,11 @@ impl Attention {
                 isa,
                 parallel,
                 self.heads,
-                &cache,
-                first,
+                &[Sequence {
+                    cache: &cache,
+                    first,
+                    tokens: count,
+                }],
                 &of(&self.queries, queries),
                 &mut scratch,
                 part,
@@ -456,6 +465,12 @@ impl Attention {
     }
 
     fn expected(&self) -> Vec<f64> {
+        let half = |x: &[f32]| x.iter().map(|x| f64::from(f16_value(f16_bits(*x)))).collect();
+        self.expected_of(half)
+    }
+
+    /// With what the cache makes of the keys and values of a head.
+    fn expected_of(&self, stored: impl Fn(&[f32]) -> Vec<f64>) -> Vec<f64> {
         let Heads {
             queries,
             kv,
@@ -463,7 +478,8 @@ impl Attention {
             scale,
             window,
         } = self.heads;
-        let half = |x: f32| f64::from(f16_value(f16_bits(x)));
+        let keys: Vec<f64> = self.keys.chunks(len).flat_map(&stored).collect();
+        let values: Vec<f64> = self.values.chunks(len).flat_map(&stored).collect();
         let mut out = vec![0.0; self.tokens * queries * len];
         for token in 0..self.tokens {
             for head in 0..queries {
@@ -472,16 +488,16 @@ impl Attention {
                 let from = window.map_or(0, |window| (token + 1).saturating_sub(window));
                 let at = |position: usize| (position * kv + kv_head) * len;
                 let score = |position: usize| -> f64 {
-                    let key = &self.keys[at(position)..][..len];
+                    let key = &keys[at(position)..][..len];
                     let query = &self.queries[of..][..len];
-                    let dot: f64 = key.iter().zip(query).map(|(k, q)| half(*k) * f64::from(*q)).sum();
+                    let dot: f64 = key.iter().zip(query).map(|(k, q)| k * f64::from(*q)).sum();
                     (dot * f64::from(scale)).exp()
                 };
                 let weights: Vec<f64> = (from..=token).map(score).collect();
                 let sum: f64 = weights.iter().sum();
                 for (position, weight) in (from..=token).zip(weights) {
                     for element in 0..len {
-                        out[of + element] += weight / sum * half(self.values[at(position) + element]);
+                        out[of + element] += weight / sum * values[at(position) + element];
                     }
                 }
             }
@@ -498,6 +514,9 @@ fn attention_is_its_formula_however_it_is_cut() {
         (2, 2, 6, 33, Some(1)),
         (4, 2, 32, 70, Some(40)),
         (16, 2, 16, 20, None),
+        // Long enough for threads to share out spans.
+        (9, 3, 64, 300, None),
+        (4, 1, 256, 200, Some(130)),
     ] {
         let case = Attention::new(queries, kv, len, tokens, window);
         let expected = case.expected();
@@ -518,12 +537,76 @@ fn attention_is_its_formula_however_it_is_cut() {
                     isa.name()
                 );
             }
-            assert_eq!(
-                whole,
-                case.run(isa, &Backwards::default(), &[tokens]),
-                "{}",
-                isa.name()
-            );
+            for blocks in [&[tokens][..], &[100, 1, 1, 5], &[tokens - 1, 1]] {
+                assert_eq!(
+                    whole,
+                    case.run(isa, &Backwards::default(), blocks),
+                    "{} {blocks:?} on threads",
+                    isa.name()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_cache_of_bytes_rounds_every_head_by_its_largest_number() {
+    let bytes = |x: &[f32]| -> Vec<f64> {
+        let scale = x.iter().fold(0.0_f32, |largest, x| largest.max(x.abs())) / 127.0;
+        x.iter().map(|x| f64::from((x / scale).round() * scale)).collect()
+    };
+    for (queries, kv, len, tokens) in [(9, 3, 64, 150), (4, 1, 24, 50)] {
+        let case = Attention::new(queries, kv, len, tokens, None);
+        let expected = case.expected_of(bytes);
+        for isa in Isa::available() {
+            let whole = case.run_with(KvFormat::Q8, isa, &Sequential, &[tokens]);
+            for (got, expected) in whole.iter().zip(&expected) {
+                // A number between two bytes may go either way.
+                assert!((f64::from(*got) - expected).abs() < 2e-3, "{}", isa.name());
+            }
+            let pieces = case.run_with(KvFormat::Q8, isa, &Backwards::default(), &[7, 1, 20]);
+            assert_eq!(whole, pieces, "{}", isa.name());
+        }
+    }
+    assert!(
+        KvCache::bytes(KvFormat::Q8, 2048, 3, 64) * 100 < KvCache::bytes(KvFormat::F16, 2048, 3, 64) * 54
+    );
+}
+
+#[test]
+fn sequences_side_by_side_are_as_if_alone() {
+    let cases: Vec<Attention> = [90, 7, 200]
+        .into_iter()
+        .map(|tokens| Attention::new(6, 2, 32, tokens, None))
+        .collect();
+    for isa in Isa::available() {
+        let mut expected = Vec::new();
+        let mut caches = Vec::new();
+        let mut queries = Vec::new();
+        for case in &cases {
+            let alone = case.run(isa, &Sequential, &[case.tokens]);
+            let last = (case.tokens - 1) * 6 * 32;
+            expected.extend_from_slice(&alone[last..]);
+            queries.extend_from_slice(&case.queries[last..]);
+            let mut cache = KvCache::new(KvFormat::F16, case.tokens, 2, 32).unwrap();
+            cache.store(0, &case.keys, &case.values);
+            caches.push(cache);
+        }
+        let sequences: Vec<Sequence<'_>> = caches
+            .iter()
+            .zip(&cases)
+            .map(|(cache, case)| Sequence {
+                cache,
+                first: case.tokens - 1,
+                tokens: 1,
+            })
+            .collect();
+        for parallel in [&Sequential as &dyn Parallel, &Backwards::default()] {
+            let mut scratch = AttentionScratch::new(256, 6, 32, parallel.width()).unwrap();
+            let mut out = vec![0.0; queries.len()];
+            let heads = cases[0].heads;
+            attend(isa, parallel, heads, &sequences, &queries, &mut scratch, &mut out);
+            assert_eq!(out, expected, "{}", isa.name());
         }
     }
 }
@@ -567,6 +650,7 @@ fn absurd_sizes_are_an_answer_and_no_overflow() {
         attention_scale: 1.0,
         rope: RopeKind::Halves,
         context: 1 << 21,
+        kv_format: KvFormat::F16,
         block: 128,
         dtypes: DType::ALL.to_vec(),
     };

@@ -139,15 +139,11 @@ impl Simd for Simd128 {
         unsafe { v128_store(to.cast(), a) }
     }
     #[inline(always)]
-    unsafe fn add(a: v128, b: v128) -> v128 {
-        f32x4_add(a, b)
-    }
-    #[inline(always)]
     unsafe fn mul(a: v128, b: v128) -> v128 {
         f32x4_mul(a, b)
     }
     #[inline(always)]
     unsafe fn mul_add(a: v128, b: v128, c: v128) -> v128 {
-        f32x4_add(f32x4_mul(a, b), c)
+        dot::mul_add(a, b, c)
     }
 }

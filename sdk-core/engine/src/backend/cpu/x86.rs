@@ -157,10 +157,6 @@ impl Simd for Avx2 {
         unsafe { _mm256_storeu_ps(to, a) }
     }
     #[inline(always)]
-    unsafe fn add(a: __m256, b: __m256) -> __m256 {
-        unsafe { _mm256_add_ps(a, b) }
-    }
-    #[inline(always)]
     unsafe fn mul(a: __m256, b: __m256) -> __m256 {
         unsafe { _mm256_mul_ps(a, b) }
     }
@@ -173,6 +169,7 @@ impl Simd for Avx2 {
 // SAFETY of the whole block: the dispatcher checked avx512f, bw, vl, dq and vnni; pointers are valid for a whole vector.
 impl Simd for Avx512 {
     const LANES: usize = 16;
+    const REGISTERS: usize = 32;
     const SIGNED_OFFSET: i32 = 128;
     const TILE: usize = 8;
     type Bytes = __m512i;
@@ -288,10 +285,6 @@ impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn store(a: __m512, to: *mut f32) {
         unsafe { _mm512_storeu_ps(to, a) }
-    }
-    #[inline(always)]
-    unsafe fn add(a: __m512, b: __m512) -> __m512 {
-        unsafe { _mm512_add_ps(a, b) }
     }
     #[inline(always)]
     unsafe fn mul(a: __m512, b: __m512) -> __m512 {
