@@ -5,15 +5,14 @@ use std::sync::Arc;
 use kwaainet_platform::{MaybeSend, ReadAt, Sequential};
 use kwaainet_types::{Permit, RunAi};
 
-use crate::backend::Backend;
-use crate::backend::KvFormat;
 use crate::backend::candle::Candle;
 use crate::backend::cpu::Cpu;
 use crate::backend::cpu::activations::{Activations, Rounding};
 use crate::backend::cpu::isa::Isa;
 use crate::backend::cpu::matmul::{Product, multiply};
+use crate::backend::{Backend, KvFormat, Rows};
 use crate::error::EngineError;
-use crate::executor::{Executor, Wanted, shape_of};
+use crate::executor::{Executor, Piece, shape_of};
 use crate::gguf::{DType, Gguf};
 use crate::model::{Config, TensorMap, read_weights};
 
@@ -108,6 +107,14 @@ async fn logits<B: Backend + MaybeSend>(
     let shape = shape_of(&config, &map, tokens.len(), KvFormat::F16);
     let executor = Executor::new(backend, config, shape, weights)?;
     let mut work = executor.workspace()?;
-    executor.forward(&mut work, tokens, 0, Wanted::Last)?;
-    Ok(executor.backend.logits(&work).to_vec())
+    let mut last = Vec::new();
+    let piece = Piece {
+        cache: executor.cache()?,
+        first: 0,
+        tokens,
+        rows: Rows::Last,
+    };
+    let mut take = |_: usize, _: usize, logits: &[f32]| last = logits.to_vec();
+    executor.forward(&mut work, vec![piece], &mut take).1?;
+    Ok(last)
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::backend::cpu::LOGIT_ROWS;
-use crate::backend::{Backend, KvFormat, Linear, Shape, Slot};
+use crate::backend::{Backend, KvFormat, Linear, Rows, Segment, Shape, Slot};
 use crate::error::EngineError;
 use crate::gguf::DType;
 use crate::model::{Config, Part, Role, TensorMap, Use};
@@ -41,13 +41,18 @@ pub(crate) struct Executor<B: Backend> {
     frequencies: [Vec<f64>; 2],
 }
 
-/// Which logits are wanted of a block.
-pub(crate) enum Wanted<'a> {
-    Nothing,
-    Last,
-    /// All of them, token by token.
-    All(&'a mut dyn FnMut(usize, &[f32])),
+/// Tokens of one sequence to be evaluated: they fit its cache and are in the vocabulary.
+#[derive(Debug)]
+pub(crate) struct Piece<'a, C> {
+    pub(crate) cache: C,
+    /// Position of the first token.
+    pub(crate) first: usize,
+    pub(crate) tokens: &'a [u32],
+    pub(crate) rows: Rows,
 }
+
+/// Takes logits: number of the piece, number of the row among those that were wanted of it, logits.
+pub(crate) type Take<'a> = dyn FnMut(usize, usize, &[f32]) + 'a;
 
 /// The sizes of the buffers of a session.
 pub(crate) fn shape_of(config: &Config, tensors: &TensorMap, context: usize, kv_format: KvFormat) -> Shape {
@@ -153,62 +158,93 @@ impl<B: Backend> Executor<B> {
         self.backend.workspace(&self.shape)
     }
 
-    /// Evaluates tokens at positions from `first` on. The caller has checked that they fit and are in the vocabulary.
+    pub(crate) fn cache(&self) -> Result<B::Cache, EngineError> {
+        self.backend.cache(&self.shape)
+    }
+
+    /// Evaluates pieces of different sequences together, [`BLOCK`] tokens at most, and gives their caches back.
+    ///
+    /// What is computed of a piece does not depend on the others, to the bit.
     pub(crate) fn forward(
         &self,
         work: &mut B::Workspace,
-        tokens: &[u32],
-        first: usize,
-        wanted: Wanted<'_>,
-    ) -> Result<(), EngineError> {
-        self.backend.begin(work, first, tokens.len(), &self.frequencies);
+        pieces: Vec<Piece<'_, B::Cache>>,
+        take: &mut Take<'_>,
+    ) -> (Vec<B::Cache>, Result<(), EngineError>) {
+        let (mut tokens, mut rows) = (Vec::with_capacity(BLOCK), Vec::with_capacity(pieces.len()));
+        let mut segments = Vec::with_capacity(pieces.len());
+        for piece in pieces {
+            tokens.extend_from_slice(piece.tokens);
+            rows.push(piece.rows);
+            segments.push(Segment {
+                cache: piece.cache,
+                first: piece.first,
+                tokens: piece.tokens.len(),
+            });
+        }
+        self.backend.begin(work, segments, &self.frequencies);
         self.backend
-            .embed(work, &self.embedding, tokens, self.config.embedding_scale);
+            .embed(work, &self.embedding, &tokens, self.config.embedding_scale);
+        let layers = self.layers(work, &rows);
+        let segments = self.backend.end(work);
+        if layers.is_ok() {
+            let wanted = segments.iter().zip(&rows).map(|(segment, rows)| match rows {
+                Rows::None => 0,
+                _ => segment.tokens,
+            });
+            self.head(work, wanted, take);
+        }
+        let caches = segments.into_iter().map(|segment| segment.cache);
+        (caches.collect(), layers)
+    }
+
+    /// All layers, of the last one only what is wanted.
+    fn layers(&self, work: &mut B::Workspace, rows: &[Rows]) -> Result<(), EngineError> {
         let last = self.layers.len().saturating_sub(1);
         for (index, layer) in self.layers.iter().enumerate() {
             self.keys_and_values(work, index, layer)?;
             if index == last {
-                match wanted {
+                self.backend.keep(work, rows);
+                if rows.iter().all(|rows| *rows == Rows::None) {
                     // The cache is complete: nobody needs what the last layer would put out.
-                    Wanted::Nothing => return Ok(()),
-                    Wanted::Last => self.backend.keep_last(work),
-                    Wanted::All(_) => {}
+                    return Ok(());
                 }
             }
             self.attention(work, index, layer)?;
             self.feed_forward(work, layer)?;
         }
-        let eps = self.config.norm_eps;
-        self.backend
-            .norm(work, Slot::Hidden, &self.output_norm, eps, Slot::Normed);
+        Ok(())
+    }
+
+    /// Logits of the rows that are left, so many of each piece.
+    fn head(&self, work: &mut B::Workspace, wanted: impl Iterator<Item = usize>, take: &mut Take<'_>) {
+        let rows: Vec<(usize, usize)> = wanted
+            .enumerate()
+            .flat_map(|(piece, rows)| (0..rows).map(move |row| (piece, row)))
+            .collect();
+        if rows.is_empty() {
+            return;
+        }
+        let (norm, eps) = (&self.output_norm, self.config.norm_eps);
+        self.backend.norm(work, Slot::Hidden, norm, eps, Slot::Normed);
         let head = Linear {
             weights: self.output.as_ref().unwrap_or(&self.embedding),
             bias: None,
             to: Slot::Logits,
         };
-        match wanted {
-            Wanted::All(take) => {
-                let mut start = 0;
-                for rows in tokens.chunks(LOGIT_ROWS) {
-                    self.backend.set_tokens(work, rows.len());
-                    self.backend
-                        .copy_rows(work, Slot::Normed, start, rows.len(), Slot::Projected);
-                    self.backend
-                        .multiply(work, Slot::Projected, std::slice::from_ref(&head));
-                    let logits = self.backend.logits(work).chunks_exact(self.config.vocabulary);
-                    for (within, logits) in logits.enumerate() {
-                        take(start.saturating_add(within), logits);
-                    }
-                    start = start.saturating_add(rows.len());
-                }
+        let mut start = 0;
+        for rows in rows.chunks(LOGIT_ROWS) {
+            self.backend.set_tokens(work, rows.len());
+            self.backend
+                .copy_rows(work, Slot::Normed, start, rows.len(), Slot::Projected);
+            self.backend
+                .multiply(work, Slot::Projected, std::slice::from_ref(&head));
+            let logits = self.backend.logits(work).chunks_exact(self.config.vocabulary);
+            for ((piece, row), logits) in rows.iter().zip(logits) {
+                take(*piece, *row, logits);
             }
-            _ => {
-                self.backend.set_tokens(work, 1);
-                self.backend
-                    .multiply(work, Slot::Normed, std::slice::from_ref(&head));
-            }
+            start = start.saturating_add(rows.len());
         }
-        Ok(())
     }
 
     /// Queries, keys and values of the block; the latter two go into the cache.

@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use kwaainet_types::{FinishReason, Permit, RunAi};
 
+use crate::backend::Rows;
+use crate::backend::cpu::Cache;
 use crate::draft::{Lookup, MOST_GUESSES};
 use crate::error::EngineError;
+use crate::executor::{BLOCK, Piece};
 use crate::sampler::{OptionsError, Sampler, SamplerOptions};
-use crate::session::Session;
+use crate::session::{Judge, Session};
 use crate::text::TextStream;
 
 /// Tokens of the prompt per step: few enough that a slow device answers a cancel within a blink.
@@ -145,7 +148,33 @@ pub struct Generation {
     pending: Option<u32>,
     guesses: usize,
     lookup: Lookup,
+    /// What [`Self::compute`] did since the step before.
+    computed: Option<Result<Computed, EngineError>>,
     is_over: bool,
+}
+
+/// What a generation has to evaluate before its next step.
+#[derive(Debug)]
+enum Work {
+    /// Tokens of the prompt.
+    Prompt(Vec<u32>),
+    /// The pending token and guesses of what follows it.
+    Answer(Vec<u32>),
+}
+
+/// What was evaluated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Computed {
+    Prompt,
+    Answer,
+}
+
+impl Work {
+    fn tokens(&self) -> &[u32] {
+        match self {
+            Self::Prompt(tokens) | Self::Answer(tokens) => tokens,
+        }
+    }
 }
 
 impl Generation {
@@ -198,6 +227,7 @@ impl Generation {
             pending: None,
             guesses: options.guesses.min(MOST_GUESSES),
             lookup: Lookup::default(),
+            computed: None,
             is_over: false,
         })
     }
@@ -233,18 +263,19 @@ impl Generation {
             return Ok(self.finish(FinishReason::Length));
         }
         let total = self.session.tokens().len();
-        if self.session.evaluated() < total {
-            let left = self.session.prefill_step(permit, self.prefill_slice)?;
-            return Ok(Step::Prefilled {
-                done: total.saturating_sub(left),
-                total,
-            });
+        if self.computed.is_none() {
+            Self::compute(permit, &mut [&mut *self]);
         }
-        if self.chosen.is_empty() {
-            match self.choose(permit) {
-                Err(EngineError::ContextFull { .. }) => return Ok(self.finish(FinishReason::Length)),
-                result => result?,
+        match self.computed.take() {
+            Some(Err(EngineError::ContextFull { .. })) => return Ok(self.finish(FinishReason::Length)),
+            Some(Err(error)) => return Err(error),
+            Some(Ok(Computed::Prompt)) => {
+                return Ok(Step::Prefilled {
+                    done: self.session.evaluated(),
+                    total,
+                });
             }
+            Some(Ok(Computed::Answer)) | None => {}
         }
         let id = self.chosen.pop_front();
         let id = id.ok_or(EngineError::WrongOrder("there are no logits to choose from"))?;
@@ -264,41 +295,159 @@ impl Generation {
         })
     }
 
-    /// Chooses the next token, and those behind it that could be guessed.
-    fn choose(&mut self, permit: &Permit<RunAi>) -> Result<(), EngineError> {
+    /// Evaluates what these generations of one model need for their next steps, all together: weights are read once for
+    /// all. Each gets the tokens that it would get alone. Errors come with the next [`Self::step`]; one that needs nothing
+    /// is left as it is.
+    pub fn compute(_permit: &Permit<RunAi>, generations: &mut [&mut Self]) {
+        // Answers first: what room they leave in a block, prompts fill.
+        let mut room = BLOCK;
+        let mut batch: Vec<(usize, Work)> = Vec::with_capacity(generations.len());
+        for wants_answer in [true, false] {
+            for (index, generation) in generations.iter_mut().enumerate() {
+                if generation.is_prompt() == wants_answer || generation.computed.is_some() {
+                    continue;
+                }
+                match generation.next_work(room) {
+                    Ok(Some(work)) => {
+                        room = room.saturating_sub(work.tokens().len());
+                        batch.push((index, work));
+                    }
+                    Ok(None) => {}
+                    Err(error) => generation.computed = Some(Err(error)),
+                }
+            }
+        }
+        Self::evaluate(generations, &batch);
+    }
+
+    fn is_prompt(&self) -> bool {
+        self.session.evaluated() < self.session.tokens().len()
+    }
+
+    /// What the next step needs, in at most `room` tokens.
+    fn next_work(&mut self, room: usize) -> Result<Option<Work>, EngineError> {
+        if self.is_over || room == 0 || self.is_complete() {
+            return Ok(None);
+        }
+        if self.is_prompt() {
+            let tokens = self.session.next_of_prompt(self.prefill_slice.min(room));
+            return Ok(Some(Work::Prompt(tokens.to_vec())));
+        }
+        let (true, Some(pending)) = (self.chosen.is_empty(), self.pending) else {
+            return Ok(None);
+        };
+        self.session.check_next(pending)?;
+        let context = self.session.model().context_length();
+        let behind = context
+            .saturating_sub(self.session.tokens().len())
+            .saturating_sub(1);
+        let left = self.max_tokens.saturating_sub(self.usage.completion_tokens);
+        let most = left.saturating_sub(1).min(behind).min(room.saturating_sub(1));
+        let mut tokens = vec![pending];
+        let guesses = self
+            .lookup
+            .guess(self.session.tokens(), pending, self.guesses.min(most));
+        tokens.extend_from_slice(&guesses);
+        Ok(Some(Work::Answer(tokens)))
+    }
+
+    /// Whether the next step ends the answer.
+    fn is_complete(&self) -> bool {
+        self.text.is_stopped() || self.usage.completion_tokens >= self.max_tokens
+    }
+
+    /// Evaluates work of generations, by their numbers, and chooses the tokens that follow.
+    fn evaluate(generations: &mut [&mut Self], batch: &[(usize, Work)]) {
+        let Some(model) = batch
+            .first()
+            .and_then(|(index, _)| generations.get(*index))
+            .map(|generation| Arc::clone(generation.session.model()))
+        else {
+            return;
+        };
+        let mut pieces = Vec::with_capacity(batch.len());
+        for (index, work) in batch {
+            if let Some(generation) = generations.get_mut(*index) {
+                pieces.push(generation.begin_work(work));
+            }
+        }
+        let mut judges: Vec<Judge> = Vec::new();
+        judges.resize_with(batch.len(), Judge::default);
+        let mut take = |piece: usize, row: usize, logits: &[f32]| {
+            if let (Some((index, work)), Some(judge)) = (batch.get(piece), judges.get_mut(piece))
+                && let Some(generation) = generations.get_mut(*index)
+            {
+                let guess = match work {
+                    Work::Prompt(_) => None,
+                    Work::Answer(tokens) => tokens.get(row.saturating_add(1)).copied(),
+                };
+                generation.choose(logits, guess, judge);
+            }
+        };
+        let (caches, outcome) = model.forward(pieces, &mut take);
+        for (((index, work), judge), cache) in batch.iter().zip(&judges).zip(caches) {
+            if let Some(generation) = generations.get_mut(*index) {
+                generation.session.take_back([cache]);
+                let done = generation.end_work(work, judge);
+                generation.computed = Some(outcome.clone().and(done));
+            }
+        }
+    }
+
+    fn begin_work<'a>(&mut self, work: &'a Work) -> Piece<'a, Cache> {
+        let rows = match work {
+            Work::Prompt(tokens)
+                if self.session.evaluated().saturating_add(tokens.len()) < self.session.tokens().len() =>
+            {
+                Rows::None
+            }
+            Work::Prompt(_) => Rows::Last,
+            Work::Answer(_) => Rows::All,
+        };
+        let piece = self.session.piece(work.tokens(), rows);
+        if let Work::Answer(tokens) = work {
+            self.session.append(tokens.first().copied());
+        }
+        piece
+    }
+
+    /// Chooses the token that follows the sequence so far, and takes the guess over if that is it.
+    fn choose(&mut self, logits: &[f32], guess: Option<u32>, judge: &mut Judge) {
         let Self {
             session,
             sampler,
             chosen,
+            usage,
             ..
         } = self;
-        let position = self.usage.completion_tokens;
-        let Some(pending) = self.pending else {
-            chosen.extend(sampler.sample(session.logits(), session.tokens(), position as u64));
-            return Ok(());
+        let model = Arc::clone(session.model());
+        let mut choose = |tokens: &[u32], logits: &[f32]| {
+            let at = usage.completion_tokens.saturating_add(chosen.len());
+            let token = sampler.sample(logits, tokens, at as u64)?;
+            chosen.push_back(token);
+            // Nothing comes behind the end.
+            (!model.tokenizer().is_end(token)).then_some(token)
         };
-        let left = self.max_tokens.saturating_sub(position).saturating_sub(1);
-        let guesses = self
-            .lookup
-            .guess(session.tokens(), pending, self.guesses.min(left));
-        if guesses.is_empty() {
-            session.decode(permit, pending)?;
-            chosen.extend(sampler.sample(session.logits(), session.tokens(), position as u64));
-        } else {
-            let model = Arc::clone(session.model());
-            let mut choose = |tokens: &[u32], logits: &[f32]| {
-                let at = position.saturating_add(chosen.len());
-                let token = sampler.sample(logits, tokens, at as u64)?;
-                chosen.push_back(token);
-                // Nothing comes behind the end.
-                (!model.tokenizer().is_end(token)).then_some(token)
-            };
-            let right = session.decode_guesses(permit, pending, &guesses, &mut choose)?;
-            self.lookup.learn(guesses.len(), right);
-            self.usage.guessed_tokens = self.usage.guessed_tokens.saturating_add(right);
+        session.judge(logits, guess, judge, &mut choose);
+    }
+
+    fn end_work(&mut self, work: &Work, judge: &Judge) -> Result<Computed, EngineError> {
+        match work {
+            Work::Prompt(tokens) => {
+                self.session.accept_judged(tokens.len(), judge)?;
+                Ok(Computed::Prompt)
+            }
+            Work::Answer(tokens) => {
+                self.pending = None;
+                let guesses = tokens.len().saturating_sub(1);
+                if guesses > 0 {
+                    self.lookup.learn(guesses, judge.right);
+                    self.usage.guessed_tokens = self.usage.guessed_tokens.saturating_add(judge.right);
+                }
+                self.session.accept_judged(judge.right.saturating_add(1), judge)?;
+                Ok(Computed::Answer)
+            }
         }
-        self.pending = None;
-        Ok(())
     }
 
     fn finish(&mut self, reason: FinishReason) -> Step {

@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use kwaainet_types::{Permit, RunAi};
 
-use crate::backend::Backend;
-use crate::backend::cpu::Workspace;
+use crate::backend::cpu::Cache;
+use crate::backend::{Backend, Rows};
 use crate::error::EngineError;
-use crate::executor::{BLOCK, Wanted};
+use crate::executor::{BLOCK, Piece};
 use crate::model::LoadedModel;
 
 /// The token that follows the tokens so far, given their logits; `None` where nothing is to follow.
 pub type Choose<'a> = dyn FnMut(&[u32], &[f32]) -> Option<u32> + 'a;
 
-/// Tokens under evaluation, with the KV cache and all buffers, allocated once.
+/// Tokens under evaluation, with their KV cache; buffers are the model's.
 ///
 /// ```text
 /// begin(tokens)            which tokens; what the cache already has of them is kept
@@ -24,10 +24,11 @@ pub type Choose<'a> = dyn FnMut(&[u32], &[f32]) -> Option<u32> + 'a;
 #[derive(Debug)]
 pub struct Session {
     model: Arc<LoadedModel>,
-    work: Workspace,
+    cache: Cache,
     /// Evaluated and pending tokens.
     tokens: Vec<u32>,
     evaluated: usize,
+    logits: Vec<f32>,
     logits_valid: bool,
 }
 
@@ -37,9 +38,10 @@ impl Session {
     /// # Errors
     /// [`EngineError::OutOfMemory`].
     pub fn new(model: Arc<LoadedModel>) -> Result<Self, EngineError> {
-        let work = model.executor.workspace()?;
+        model.reserve_workspace()?;
         Ok(Self {
-            work,
+            cache: model.executor.cache()?,
+            logits: vec![0.0; model.info().vocabulary as usize],
             tokens: Vec::with_capacity(model.context_length()),
             model,
             evaluated: 0,
@@ -98,23 +100,19 @@ impl Session {
     pub fn prefill_step(&mut self, _permit: &Permit<RunAi>, max_tokens: usize) -> Result<usize, EngineError> {
         let mut budget = max_tokens.max(1);
         while budget > 0 && self.evaluated < self.tokens.len() {
-            let rest = self.tokens.get(self.evaluated..).unwrap_or_default();
-            let block = rest.get(..rest.len().min(budget).min(BLOCK)).unwrap_or_default();
-            let is_last = block.len() == rest.len();
-            let wanted = if is_last { Wanted::Last } else { Wanted::Nothing };
-            self.model
-                .executor
-                .forward(&mut self.work, block, self.evaluated, wanted)?;
-            if !self.model.executor.backend.is_sound(&self.work) {
-                return Err(self.forget());
-            }
+            let block = self.next_of_prompt(budget).to_vec();
+            let is_last = self.evaluated.saturating_add(block.len()) == self.tokens.len();
+            let rows = if is_last { Rows::Last } else { Rows::None };
+            self.run(&block, rows)?;
             budget = budget.saturating_sub(block.len());
-            self.evaluated = self.evaluated.saturating_add(block.len());
-            if is_last {
-                self.accept_logits()?;
-            }
         }
         Ok(self.tokens.len().saturating_sub(self.evaluated))
+    }
+
+    /// The next tokens that [`Self::begin`] left, at most `most` and a block.
+    pub(crate) fn next_of_prompt(&self, most: usize) -> &[u32] {
+        let rest = self.tokens.get(self.evaluated..).unwrap_or_default();
+        rest.get(..rest.len().min(most).min(BLOCK)).unwrap_or_default()
     }
 
     /// Evaluates one token more.
@@ -124,12 +122,8 @@ impl Session {
     /// pending, or [`EngineError::NotFinite`].
     pub fn decode(&mut self, _permit: &Permit<RunAi>, token: u32) -> Result<(), EngineError> {
         self.check_next(token)?;
-        self.model
-            .executor
-            .forward(&mut self.work, &[token], self.evaluated, Wanted::Last)?;
         self.tokens.push(token);
-        self.evaluated = self.tokens.len();
-        self.accept_logits()
+        self.run(&[token], Rows::Last)
     }
 
     /// Evaluates one token more together with `guesses` of what follows it, and asks `choose` for the token behind each,
@@ -160,43 +154,93 @@ impl Session {
             self.check(*guess)?;
             block.push(*guess);
         }
-        let Self {
-            model, work, tokens, ..
-        } = self;
-        let (mut going_on, mut finite) = (true, true);
-        let mut right = 0_usize;
-        tokens.push(token);
-        let mut take = |at: usize, logits: &[f32]| {
-            if !going_on {
-                return;
-            }
-            finite &= is_finite(logits);
-            let next = if finite { choose(tokens, logits) } else { None };
-            let guess = block.get(at.saturating_add(1));
-            going_on = next.is_some() && next.as_ref() == guess;
-            if let (true, Some(guess)) = (going_on, guess) {
-                tokens.push(*guess);
-                right = right.saturating_add(1);
-            }
+        let mut judge = Judge::default();
+        self.tokens.push(token);
+        let mut tokens = std::mem::take(&mut self.tokens);
+        let piece = self.piece(&block, Rows::All);
+        let model = Arc::clone(&self.model);
+        let mut take = |_: usize, at: usize, logits: &[f32]| {
+            let guess = block.get(at.saturating_add(1)).copied();
+            judge.look(&mut tokens, logits, guess, choose);
         };
-        model
-            .executor
-            .forward(work, &block, self.evaluated, Wanted::All(&mut take))?;
+        let (caches, outcome) = model.forward(vec![piece], &mut take);
+        self.tokens = tokens;
+        self.take_back(caches);
+        outcome?;
+        self.accept_judged(judge.right.saturating_add(1), &judge)?;
+        Ok(judge.right)
+    }
+
+    /// Looks at the logits behind the sequence; see [`Judge::look`].
+    pub(crate) fn judge(
+        &mut self,
+        logits: &[f32],
+        guess: Option<u32>,
+        judge: &mut Judge,
+        choose: &mut Choose<'_>,
+    ) {
+        judge.look(&mut self.tokens, logits, guess, choose);
+    }
+
+    /// Adds a token that is about to be evaluated.
+    pub(crate) fn append(&mut self, token: Option<u32>) {
+        self.tokens.extend(token);
+    }
+
+    /// Counts tokens as evaluated whose logits went to a judge.
+    pub(crate) fn accept_judged(&mut self, tokens: usize, judge: &Judge) -> Result<(), EngineError> {
         self.logits_valid = false;
-        self.evaluated = self.tokens.len();
-        if !finite || !self.model.executor.backend.is_sound(&self.work) {
-            return Err(self.forget());
+        self.evaluated = self.evaluated.saturating_add(tokens);
+        self.check_sound(!judge.found_nonsense)
+    }
+
+    /// These tokens behind the evaluated ones, with the cache, to be evaluated; [`Self::take_back`] gives it back.
+    pub(crate) fn piece<'a>(&mut self, tokens: &'a [u32], rows: Rows) -> Piece<'a, Cache> {
+        Piece {
+            cache: std::mem::take(&mut self.cache),
+            first: self.evaluated,
+            tokens,
+            rows,
         }
-        Ok(right)
+    }
+
+    pub(crate) fn take_back(&mut self, caches: impl IntoIterator<Item = Cache>) {
+        // INVARIANT: a forward pass gives back as many as it was given.
+        self.cache = caches.into_iter().next().unwrap_or_default();
+    }
+
+    /// Evaluates tokens that are part of the sequence already, and keeps the logits behind the last if they are wanted.
+    fn run(&mut self, tokens: &[u32], rows: Rows) -> Result<(), EngineError> {
+        let mut logits = std::mem::take(&mut self.logits);
+        let piece = self.piece(tokens, rows);
+        let mut take = |_: usize, _: usize, row: &[f32]| logits.copy_from_slice(row);
+        let (caches, outcome) = Arc::clone(&self.model).forward(vec![piece], &mut take);
+        self.take_back(caches);
+        self.logits = logits;
+        outcome?;
+        self.evaluated = self.evaluated.saturating_add(tokens.len());
+        self.logits_valid = rows != Rows::None;
+        let finite = !self.logits_valid || is_finite(&self.logits);
+        self.check_sound(finite)
+    }
+
+    fn check_sound(&mut self, finite: bool) -> Result<(), EngineError> {
+        if finite && self.model.executor.backend.is_sound(&self.cache) {
+            return Ok(());
+        }
+        // Not-a-number spreads through a cache: begin anew.
+        self.model.executor.backend.clear(&mut self.cache);
+        self.tokens.clear();
+        self.evaluated = 0;
+        self.logits_valid = false;
+        Err(EngineError::NotFinite {
+            what: "what the model computed".to_owned(),
+        })
     }
 
     /// Logits behind the last token; empty while tokens are pending.
     pub fn logits(&self) -> &[f32] {
-        if self.logits_valid {
-            self.model.executor.backend.logits(&self.work)
-        } else {
-            &[]
-        }
+        if self.logits_valid { &self.logits } else { &[] }
     }
 
     /// Natural logarithms of the probabilities of `tokens[1..]`, each given all tokens before it. Replaces whatever the
@@ -209,9 +253,10 @@ impl Session {
         self.begin(tokens)?;
         let mut scores = Vec::with_capacity(tokens.len());
         let mut finite = true;
-        for (index, block) in tokens.chunks(BLOCK).enumerate() {
-            let first = index.saturating_mul(BLOCK);
-            let mut take = |within: usize, logits: &[f32]| {
+        for block in tokens.chunks(BLOCK) {
+            let first = self.evaluated;
+            let piece = self.piece(block, Rows::All);
+            let mut take = |_: usize, within: usize, logits: &[f32]| {
                 let next = first.saturating_add(within).saturating_add(1);
                 if let Some(next) = tokens.get(next) {
                     let score = log_probability(logits, *next);
@@ -219,19 +264,16 @@ impl Session {
                     scores.push(score);
                 }
             };
-            let wanted = Wanted::All(&mut take);
-            self.model
-                .executor
-                .forward(&mut self.work, block, first, wanted)?;
+            let (caches, outcome) = Arc::clone(&self.model).forward(vec![piece], &mut take);
+            self.take_back(caches);
+            outcome?;
+            self.evaluated = self.evaluated.saturating_add(block.len());
         }
-        if !finite || !self.model.executor.backend.is_sound(&self.work) {
-            return Err(self.forget());
-        }
-        self.evaluated = tokens.len();
+        self.check_sound(finite)?;
         Ok(scores)
     }
 
-    fn check(&self, token: u32) -> Result<(), EngineError> {
+    pub(crate) fn check(&self, token: u32) -> Result<(), EngineError> {
         let vocabulary = self.model.info().vocabulary;
         if token >= vocabulary {
             return Err(EngineError::UnknownToken { token, vocabulary });
@@ -240,7 +282,7 @@ impl Session {
     }
 
     /// Whether the sequence can go on with this token.
-    fn check_next(&self, token: u32) -> Result<(), EngineError> {
+    pub(crate) fn check_next(&self, token: u32) -> Result<(), EngineError> {
         if self.evaluated < self.tokens.len() {
             return Err(EngineError::WrongOrder(
                 "tokens of the prompt are still to be evaluated: call prefill_step until none remain",
@@ -254,24 +296,41 @@ impl Session {
         }
         Ok(())
     }
+}
 
-    fn accept_logits(&mut self) -> Result<(), EngineError> {
-        let finite = is_finite(self.model.executor.backend.logits(&self.work));
-        if !finite || !self.model.executor.backend.is_sound(&self.work) {
-            return Err(self.forget());
+/// Compares what is chosen with what was guessed, as long as that is right.
+#[derive(Debug, Default)]
+pub(crate) struct Judge {
+    is_over: bool,
+    /// Guesses that were right.
+    pub(crate) right: usize,
+    pub(crate) found_nonsense: bool,
+}
+
+impl Judge {
+    /// Looks at the logits behind `tokens`, to which the guess is added if it is what `choose` chooses.
+    pub(crate) fn look(
+        &mut self,
+        tokens: &mut Vec<u32>,
+        logits: &[f32],
+        guess: Option<u32>,
+        choose: &mut Choose<'_>,
+    ) {
+        if self.is_over {
+            return;
         }
-        self.logits_valid = true;
-        Ok(())
-    }
-
-    /// Not-a-number spreads through a cache: begin anew.
-    fn forget(&mut self) -> EngineError {
-        self.model.executor.backend.clear(&mut self.work);
-        self.tokens.clear();
-        self.evaluated = 0;
-        self.logits_valid = false;
-        EngineError::NotFinite {
-            what: "what the model computed".to_owned(),
+        self.found_nonsense = !is_finite(logits);
+        let next = if self.found_nonsense {
+            None
+        } else {
+            choose(tokens, logits)
+        };
+        match guess {
+            Some(guess) if next == Some(guess) => {
+                tokens.push(guess);
+                self.right = self.right.saturating_add(1);
+            }
+            _ => self.is_over = true,
         }
     }
 }

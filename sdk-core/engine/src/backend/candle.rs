@@ -10,8 +10,8 @@ use candle_core::{Device, Module, Tensor};
 
 use super::cpu::ops::add_bias;
 use super::cpu::packed::PackedMatrix;
-use super::cpu::{Cpu, Workspace};
-use super::{Backend, Linear, Shape, Slot};
+use super::cpu::{Cache, Cpu, Workspace};
+use super::{Backend, Linear, Rows, Segment, Shape, Slot};
 use crate::error::EngineError;
 use crate::gguf::DType;
 use crate::model::Activation;
@@ -80,6 +80,7 @@ fn reference_failed<T>(error: &candle_core::Error) -> T {
 impl Backend for Candle {
     type Matrix = Matrix;
     type Workspace = Workspace;
+    type Cache = Cache;
 
     fn name(&self) -> String {
         "candle".to_owned()
@@ -102,8 +103,12 @@ impl Backend for Candle {
         self.0.push_row(&mut matrix.packed, row, name)
     }
 
-    fn workspace_bytes(&self, shape: &Shape) -> (u64, u64) {
-        self.0.workspace_bytes(shape)
+    fn session_bytes(&self, shape: &Shape) -> (u64, u64) {
+        self.0.session_bytes(shape)
+    }
+
+    fn cache(&self, shape: &Shape) -> Result<Cache, EngineError> {
+        self.0.cache(shape)
     }
 
     fn workspace(&self, shape: &Shape) -> Result<Workspace, EngineError> {
@@ -126,16 +131,20 @@ impl Backend for Candle {
         self.0.embed(work, &table.packed, tokens, factor);
     }
 
-    fn is_sound(&self, work: &Workspace) -> bool {
-        self.0.is_sound(work)
+    fn is_sound(&self, cache: &Cache) -> bool {
+        self.0.is_sound(cache)
     }
 
-    fn clear(&self, work: &mut Workspace) {
-        self.0.clear(work);
+    fn clear(&self, cache: &mut Cache) {
+        self.0.clear(cache);
     }
 
-    fn begin(&self, work: &mut Workspace, first: usize, tokens: usize, frequencies: &[Vec<f64>; 2]) {
-        self.0.begin(work, first, tokens, frequencies);
+    fn begin(&self, work: &mut Workspace, segments: Vec<Segment<Cache>>, frequencies: &[Vec<f64>; 2]) {
+        self.0.begin(work, segments, frequencies);
+    }
+
+    fn end(&self, work: &mut Workspace) -> Vec<Segment<Cache>> {
+        self.0.end(work)
     }
 
     fn norm(&self, work: &mut Workspace, from: Slot, weights: &[f32], eps: f32, to: Slot) {
@@ -170,8 +179,8 @@ impl Backend for Candle {
         self.0.copy_rows(work, from, start, count, to);
     }
 
-    fn keep_last(&self, work: &mut Workspace) {
-        self.0.keep_last(work);
+    fn keep(&self, work: &mut Workspace, rows: &[Rows]) {
+        self.0.keep(work, rows);
     }
 
     fn set_tokens(&self, work: &mut Workspace, tokens: usize) {

@@ -81,6 +81,24 @@ impl Shape {
     }
 }
 
+/// Consecutive tokens of one sequence in a block; several sequences may share a block.
+#[derive(Debug)]
+pub(crate) struct Segment<C> {
+    /// What is remembered of the sequence.
+    pub(crate) cache: C,
+    /// Position of the first token.
+    pub(crate) first: usize,
+    pub(crate) tokens: usize,
+}
+
+/// Of which tokens of a segment logits are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rows {
+    None,
+    Last,
+    All,
+}
+
 /// A product of the current block: weights, bias, and where the result goes.
 #[derive(Debug)]
 pub(crate) struct Linear<'a, M> {
@@ -93,8 +111,10 @@ pub(crate) struct Linear<'a, M> {
 pub(crate) trait Backend: std::fmt::Debug + MaybeSend + MaybeSync + 'static {
     /// Weights.
     type Matrix: std::fmt::Debug + MaybeSend + MaybeSync;
-    /// Buffers and KV cache of one session.
+    /// The buffers of a block.
     type Workspace: std::fmt::Debug + MaybeSend;
+    /// Keys and values of one sequence.
+    type Cache: std::fmt::Debug + MaybeSend;
 
     /// Name and instruction set, for reports.
     fn name(&self) -> String;
@@ -108,20 +128,31 @@ pub(crate) trait Backend: std::fmt::Debug + MaybeSend + MaybeSync + 'static {
     /// Adds the next row, as it is in the file; `name` is for errors.
     fn push_row(&self, matrix: &mut Self::Matrix, row: &[u8], name: &str) -> Result<(), EngineError>;
 
-    /// Bytes of a workspace: KV cache, and everything else.
-    fn workspace_bytes(&self, shape: &Shape) -> (u64, u64);
+    /// Bytes of a cache, and of a workspace.
+    fn session_bytes(&self, shape: &Shape) -> (u64, u64);
 
     /// A workspace of this shape.
     fn workspace(&self, shape: &Shape) -> Result<Self::Workspace, EngineError>;
 
+    /// An empty cache of this shape.
+    fn cache(&self, shape: &Shape) -> Result<Self::Cache, EngineError>;
+
     /// Whether all keys and values so far were numbers.
-    fn is_sound(&self, work: &Self::Workspace) -> bool;
+    fn is_sound(&self, cache: &Self::Cache) -> bool;
 
     /// Forgets everything, including what nobody should look at any more.
-    fn clear(&self, work: &mut Self::Workspace);
+    fn clear(&self, cache: &mut Self::Cache);
 
-    /// Begins a block of `tokens` tokens at position `first`. `frequencies` are those of rope, for each kind of layer.
-    fn begin(&self, work: &mut Self::Workspace, first: usize, tokens: usize, frequencies: &[Vec<f64>; 2]);
+    /// Begins a block. `frequencies` are those of rope, for each kind of layer.
+    fn begin(
+        &self,
+        work: &mut Self::Workspace,
+        segments: Vec<Segment<Self::Cache>>,
+        frequencies: &[Vec<f64>; 2],
+    );
+
+    /// Ends it, and gives the caches back.
+    fn end(&self, work: &mut Self::Workspace) -> Vec<Segment<Self::Cache>>;
 
     /// Looks up tokens in the embedding table, times `factor`, into `Hidden`.
     fn embed(&self, work: &mut Self::Workspace, table: &Self::Matrix, tokens: &[u32], factor: f32);
@@ -138,10 +169,10 @@ pub(crate) trait Backend: std::fmt::Debug + MaybeSend + MaybeSync + 'static {
     /// Rotates queries or keys; `kind` chooses the frequencies.
     fn rotate(&self, work: &mut Self::Workspace, slot: Slot, kind: usize);
 
-    /// Puts keys and values of the block into the cache of a layer.
+    /// Puts keys and values of the block into the caches of a layer.
     fn store(&self, work: &mut Self::Workspace, layer: usize);
 
-    /// Attention of `Query` over the cache of a layer, into `Attended`.
+    /// Attention of `Query` over the caches of a layer, into `Attended`.
     fn attend(&self, work: &mut Self::Workspace, layer: usize, window: Option<usize>);
 
     /// `Gate = activation(Gate) * Up`.
@@ -150,11 +181,11 @@ pub(crate) trait Backend: std::fmt::Debug + MaybeSend + MaybeSync + 'static {
     /// `to += from`.
     fn add(&self, work: &mut Self::Workspace, to: Slot, from: Slot);
 
-    /// Copies rows of a buffer to the beginning of another (or the same); both have the same length.
+    /// Copies rows of a buffer to the beginning of another; both have the same length.
     fn copy_rows(&self, work: &mut Self::Workspace, from: Slot, start: usize, count: usize, to: Slot);
 
-    /// From here on the block has only its last token.
-    fn keep_last(&self, work: &mut Self::Workspace);
+    /// From here on each segment has only these of its tokens.
+    fn keep(&self, work: &mut Self::Workspace, rows: &[Rows]);
 
     /// From here on products have this many tokens.
     fn set_tokens(&self, work: &mut Self::Workspace, tokens: usize);

@@ -1,7 +1,7 @@
 //! Streams a model from its file into memory, tensor by tensor.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kwaainet_platform::{MaybeSend, Parallel, ReadAt, Sequential};
 use kwaainet_types::{Permit, RunAi};
@@ -9,11 +9,11 @@ use kwaainet_types::{Permit, RunAi};
 use super::config::Config;
 use super::info::{ModelInfo, describe};
 use super::tensors::{Role, TensorMap, Use};
-use crate::backend::cpu::{Cpu, bf16_to_f32, f16_to_f32};
+use crate::backend::cpu::{Cache, Cpu, Workspace, bf16_to_f32, f16_to_f32};
 use crate::backend::{Backend, KvFormat};
 use crate::chat_template::{ChatTemplate, TemplateError};
 use crate::error::EngineError;
-use crate::executor::{Executor, Weight, shape_of};
+use crate::executor::{Executor, Piece, Take, Weight, shape_of};
 use crate::gguf::{DType, Gguf, TensorInfo};
 use crate::tokenizer::Tokenizer;
 
@@ -98,7 +98,7 @@ impl MemoryPlan {
                 Use::Vector { len } => 4 * len as u64,
             })
         });
-        let (kv_cache, scratch) = backend.workspace_bytes(&shape_of(config, tensors, context, kv_format));
+        let (kv_cache, scratch) = backend.session_bytes(&shape_of(config, tensors, context, kv_format));
         Self {
             weights,
             kv_cache,
@@ -131,6 +131,8 @@ pub struct LoadedModel {
     template: Result<ChatTemplate, TemplateError>,
     plan: MemoryPlan,
     context: usize,
+    /// Buffers that nobody computes in just now.
+    workspaces: Mutex<Vec<Workspace>>,
 }
 
 impl std::fmt::Debug for LoadedModel {
@@ -185,7 +187,44 @@ impl LoadedModel {
             template,
             plan,
             context,
+            workspaces: Mutex::default(),
         })
+    }
+
+    /// Sees to it that there are buffers to compute in.
+    pub(crate) fn reserve_workspace(&self) -> Result<(), EngineError> {
+        let idle = self.workspace()?;
+        self.put_back(idle);
+        Ok(())
+    }
+
+    fn workspace(&self) -> Result<Workspace, EngineError> {
+        let idle = self.idle().pop();
+        idle.map_or_else(|| self.executor.workspace(), Ok)
+    }
+
+    fn put_back(&self, workspace: Workspace) {
+        self.idle().push(workspace);
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Workspace>> {
+        self.workspaces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Evaluates pieces of different sequences together; see [`Executor::forward`].
+    pub(crate) fn forward(
+        &self,
+        pieces: Vec<Piece<'_, Cache>>,
+        take: &mut Take<'_>,
+    ) -> (Vec<Cache>, Result<(), EngineError>) {
+        match self.workspace() {
+            Ok(mut workspace) => {
+                let outcome = self.executor.forward(&mut workspace, pieces, take);
+                self.put_back(workspace);
+                outcome
+            }
+            Err(error) => (pieces.into_iter().map(|piece| piece.cache).collect(), Err(error)),
+        }
     }
 
     /// What the model is.

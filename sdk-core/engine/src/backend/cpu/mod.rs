@@ -43,7 +43,7 @@ use self::kv_cache::KvCache;
 use self::matmul::{Product, multiply};
 use self::ops::Rotation;
 use self::packed::{PackedMatrix, packed_bytes};
-use super::{Backend, Linear, Shape, Slot};
+use super::{Backend, Linear, Rows, Segment, Shape, Slot};
 use crate::error::EngineError;
 use crate::gguf::DType;
 use crate::model::Activation;
@@ -80,19 +80,24 @@ impl Cpu {
     }
 }
 
-/// Buffers and KV cache of one session.
+/// Keys and values of one sequence.
+#[derive(Debug, Default)]
+pub(crate) struct Cache {
+    layers: Vec<KvCache>,
+    /// Whether everything that went into it was a number.
+    sound: bool,
+}
+
+/// The buffers of a block.
 #[derive(Debug)]
 pub(crate) struct Workspace {
     shape: Shape,
-    first: usize,
+    segments: Vec<Segment<Cache>>,
     tokens: usize,
     slots: [Vec<f32>; Slot::COUNT],
     rotations: [Rotation; 2],
     activations: Vec<(Rounding, Activations)>,
-    cache: Vec<KvCache>,
     attention: AttentionScratch,
-    /// Whether everything that went into the cache was a number.
-    sound: bool,
 }
 
 impl Workspace {
@@ -166,9 +171,17 @@ fn widest_input(shape: &Shape) -> usize {
     shape.width.max(shape.feed_forward).max(shape.len(Slot::Attended))
 }
 
+fn out_of_memory(needed: u64) -> EngineError {
+    EngineError::OutOfMemory {
+        needed,
+        limit: usize::MAX as u64,
+    }
+}
+
 impl Backend for Cpu {
     type Matrix = PackedMatrix;
     type Workspace = Workspace;
+    type Cache = Cache;
 
     fn name(&self) -> String {
         format!("cpu ({})", self.isa.name())
@@ -186,7 +199,7 @@ impl Backend for Cpu {
         matrix.push_row(row, name)
     }
 
-    fn workspace_bytes(&self, shape: &Shape) -> (u64, u64) {
+    fn session_bytes(&self, shape: &Shape) -> (u64, u64) {
         let cache = KvCache::bytes(shape.kv_format, shape.context, shape.kv_heads, shape.head_len);
         let slots: u64 = SLOTS
             .into_iter()
@@ -206,18 +219,7 @@ impl Backend for Cpu {
     }
 
     fn workspace(&self, shape: &Shape) -> Result<Workspace, EngineError> {
-        let (cache_bytes, scratch) = self.workspace_bytes(shape);
-        let needed = cache_bytes.saturating_add(scratch);
-        let limit = usize::MAX as u64;
-        let no_memory = || EngineError::OutOfMemory { needed, limit };
-        if needed > limit {
-            return Err(no_memory());
-        }
-        let mut cache = Vec::with_capacity(shape.layers);
-        for _ in 0..shape.layers {
-            let layer = KvCache::new(shape.kv_format, shape.context, shape.kv_heads, shape.head_len);
-            cache.push(layer.ok_or_else(no_memory)?);
-        }
+        let no_memory = || out_of_memory(self.session_bytes(shape).1);
         let mut slots = [const { Vec::new() }; Slot::COUNT];
         for (slot, buffer) in SLOTS.into_iter().zip(&mut slots) {
             let len = rows(shape, slot)
@@ -232,41 +234,53 @@ impl Backend for Cpu {
             of_rounding.reserve(rounding, shape.block, widest_input(shape));
             activations.push((rounding, of_rounding));
         }
-        let attention =
-            AttentionScratch::new(shape.context, shape.heads, shape.head_len, self.parallel.width());
+        let (heads, len) = (shape.heads, shape.head_len);
+        let attention = AttentionScratch::new(shape.context, heads, len, self.parallel.width());
         Ok(Workspace {
             shape: shape.clone(),
-            first: 0,
+            segments: Vec::new(),
             tokens: 0,
             slots,
             rotations: Default::default(),
             activations,
-            cache,
             attention: attention.ok_or_else(no_memory)?,
-            sound: true,
         })
     }
 
-    fn is_sound(&self, work: &Workspace) -> bool {
-        work.sound
+    fn cache(&self, shape: &Shape) -> Result<Cache, EngineError> {
+        let no_memory = || out_of_memory(self.session_bytes(shape).0);
+        let mut layers = Vec::with_capacity(shape.layers);
+        for _ in 0..shape.layers {
+            let layer = KvCache::new(shape.kv_format, shape.context, shape.kv_heads, shape.head_len);
+            layers.push(layer.ok_or_else(no_memory)?);
+        }
+        Ok(Cache { layers, sound: true })
     }
 
-    fn clear(&self, work: &mut Workspace) {
-        work.sound = true;
-        for cache in &mut work.cache {
-            cache.clear();
-        }
-        for slot in &mut work.slots {
-            slot.fill(0.0);
+    fn is_sound(&self, cache: &Cache) -> bool {
+        cache.sound
+    }
+
+    fn clear(&self, cache: &mut Cache) {
+        cache.sound = true;
+        for layer in &mut cache.layers {
+            layer.clear();
         }
     }
 
-    fn begin(&self, work: &mut Workspace, first: usize, tokens: usize, frequencies: &[Vec<f64>; 2]) {
-        work.first = first;
-        work.tokens = tokens;
+    fn begin(&self, work: &mut Workspace, segments: Vec<Segment<Cache>>, frequencies: &[Vec<f64>; 2]) {
+        work.tokens = segments.iter().map(|segment| segment.tokens).sum();
         for (rotation, frequencies) in work.rotations.iter_mut().zip(frequencies) {
-            rotation.prepare(frequencies, first, tokens);
+            rotation.clear();
+            for segment in &segments {
+                rotation.prepare(frequencies, segment.first, segment.tokens);
+            }
         }
+        work.segments = segments;
+    }
+
+    fn end(&self, work: &mut Workspace) -> Vec<Segment<Cache>> {
+        std::mem::take(&mut work.segments)
     }
 
     fn embed(&self, work: &mut Workspace, table: &PackedMatrix, tokens: &[u32], factor: f32) {
@@ -337,11 +351,20 @@ impl Backend for Cpu {
 
     fn store(&self, work: &mut Workspace, layer: usize) {
         let (key, value) = (work.take(Slot::Key), work.take(Slot::Value));
-        let len = work.tokens.saturating_mul(work.shape.len(Slot::Key));
-        if let (Some(cache), Some(keys), Some(values)) =
-            (work.cache.get_mut(layer), key.get(..len), value.get(..len))
-        {
-            work.sound &= cache.store(work.first, keys, values);
+        let token_len = work.shape.len(Slot::Key);
+        let (mut keys, mut values) = (key.as_slice(), value.as_slice());
+        for segment in &mut work.segments {
+            let len = segment.tokens.saturating_mul(token_len);
+            let (Some((of_keys, more_keys)), Some((of_values, more_values))) =
+                (keys.split_at_checked(len), values.split_at_checked(len))
+            else {
+                break; // INVARIANT: a block has no more tokens than its buffers
+            };
+            let cache = &mut segment.cache;
+            if let Some(of_layer) = cache.layers.get_mut(layer) {
+                cache.sound &= of_layer.store(segment.first, of_keys, of_values);
+            }
+            (keys, values) = (more_keys, more_values);
         }
         work.put_back(Slot::Key, key);
         work.put_back(Slot::Value, value);
@@ -358,19 +381,25 @@ impl Backend for Cpu {
         let mut out = work.take(Slot::Attended);
         let query = work.take(Slot::Query);
         let len = work.tokens.saturating_mul(work.shape.len(Slot::Query));
-        if let (Some(cache), Some(queries)) = (work.cache.get(layer), query.get(..len)) {
-            let sequence = Sequence {
-                cache,
-                first: work.first,
-                tokens: work.tokens,
-            };
+        let segments = work.segments.iter().filter(|segment| segment.tokens > 0);
+        let sequences: Vec<Sequence<'_>> = segments
+            .filter_map(|segment| {
+                Some(Sequence {
+                    cache: segment.cache.layers.get(layer)?,
+                    first: segment.first,
+                    tokens: segment.tokens,
+                })
+            })
+            .collect();
+        if let Some(queries) = query.get(..len) {
+            let scratch = &mut work.attention;
             attend(
                 self.isa,
                 &*self.parallel,
                 heads,
-                &[sequence],
+                &sequences,
                 queries,
-                &mut work.attention,
+                scratch,
                 &mut out,
             );
         }
@@ -396,12 +425,6 @@ impl Backend for Cpu {
     fn copy_rows(&self, work: &mut Workspace, from: Slot, start: usize, count: usize, to: Slot) {
         let len = work.shape.len(from);
         let rows = start.saturating_mul(len)..start.saturating_add(count).saturating_mul(len);
-        if from == to {
-            if let Some(buffer) = work.slots.get_mut(from as usize) {
-                buffer.copy_within(rows, 0);
-            }
-            return;
-        }
         let mut out = work.take(to);
         if let Some(rows) = work.slots.get(from as usize).and_then(|buffer| buffer.get(rows)) {
             for (to, from) in out.iter_mut().zip(rows) {
@@ -411,13 +434,33 @@ impl Backend for Cpu {
         work.put_back(to, out);
     }
 
-    fn keep_last(&self, work: &mut Workspace) {
-        let last = work.tokens.saturating_sub(1);
-        for slot in [Slot::Hidden, Slot::Query] {
-            self.copy_rows(work, slot, last, 1, slot);
+    fn keep(&self, work: &mut Workspace, rows: &[Rows]) {
+        let mut segments = std::mem::take(&mut work.segments);
+        let (mut from, mut kept) = (0_usize, 0_usize);
+        for (segment, rows) in segments.iter_mut().zip(rows) {
+            let had = segment.tokens;
+            segment.tokens = match rows {
+                Rows::None => 0,
+                Rows::Last => had.min(1),
+                Rows::All => had,
+            };
+            let dropped = had.saturating_sub(segment.tokens);
+            segment.first = segment.first.saturating_add(dropped);
+            for slot in [Slot::Hidden, Slot::Query] {
+                let len = work.shape.len(slot);
+                let first = from.saturating_add(dropped).saturating_mul(len);
+                let end = from.saturating_add(had).saturating_mul(len);
+                if let Some(buffer) = work.slots.get_mut(slot as usize)
+                    && end <= buffer.len()
+                {
+                    buffer.copy_within(first..end, kept.saturating_mul(len));
+                }
+            }
+            from = from.saturating_add(had);
+            kept = kept.saturating_add(segment.tokens);
         }
-        work.first = work.first.saturating_add(last);
-        work.tokens = 1;
+        work.segments = segments;
+        work.tokens = kept;
     }
 
     fn set_tokens(&self, work: &mut Workspace, tokens: usize) {

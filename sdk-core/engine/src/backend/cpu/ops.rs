@@ -157,11 +157,15 @@ pub(crate) struct Rotation {
 }
 
 impl Rotation {
-    /// Prepares the positions from `first` on. `frequencies` are those of the pairs, scaling and factors included.
-    pub(crate) fn prepare(&mut self, frequencies: &[f64], first: usize, tokens: usize) {
-        self.pairs = frequencies.len();
+    /// Forgets all positions.
+    pub(crate) fn clear(&mut self) {
         self.cos.clear();
         self.sin.clear();
+    }
+
+    /// Adds the positions from `first` on. `frequencies` are those of the pairs, scaling and factors included.
+    pub(crate) fn prepare(&mut self, frequencies: &[f64], first: usize, tokens: usize) {
+        self.pairs = frequencies.len();
         for position in first..first.saturating_add(tokens) {
             for frequency in frequencies {
                 let (sin, cos) = (position as f64 * frequency).sin_cos();

@@ -655,7 +655,7 @@ fn absurd_sizes_are_an_answer_and_no_overflow() {
         dtypes: DType::ALL.to_vec(),
     };
     let cpu = super::Cpu::new(Arc::new(Sequential));
-    let (cache, scratch) = cpu.workspace_bytes(&shape);
+    let (cache, scratch) = cpu.session_bytes(&shape);
     // Keys and values, 1024 layers, 2^28 numbers of 2 bytes per position.
     assert_eq!(cache, 2 * 1024 * (1 << 28) * 2 * (1 << 21));
     assert!(scratch > 1 << 38);
@@ -663,6 +663,7 @@ fn absurd_sizes_are_an_answer_and_no_overflow() {
         cpu.workspace(&shape),
         Err(EngineError::OutOfMemory { .. })
     ));
+    assert!(matches!(cpu.cache(&shape), Err(EngineError::OutOfMemory { .. })));
     assert!(matches!(
         PackedMatrix::new(DType::F32, usize::MAX >> 4, 1 << 18),
         Err(EngineError::OutOfMemory { .. })
