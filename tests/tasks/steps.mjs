@@ -91,6 +91,11 @@ export const steps = [
     run: () => node("tests/tasks/arm-kernels.mjs"),
   },
   {
+    name: "instructions of prefill and decode",
+    group: "unit",
+    run: () => node("tests/tasks/instructions.mjs"),
+  },
+  {
     name: "fuzz, short",
     group: "fuzz",
     run: () => node("tests/fuzz/run.mjs", ["--seconds", "5"], { env: fuzzTarget() }),
