@@ -39,10 +39,16 @@ const { stdout } = must(
     "--locked",
     ...["-p", "kwaainet-engine", "--lib", "--no-run", "--target", TRIPLE],
     ...["--config", `target.${TRIPLE}.linker="rust-lld"`],
+    ...["--config", "profile.dev.debug=false"],
     ...unoptimised.flatMap((name) => ["--config", `profile.dev.package.${name}.opt-level=0`]),
     "--message-format=json-render-diagnostics",
   ],
-  { encoding: "utf8", stdio: ["ignore", "pipe", "inherit"], maxBuffer: 1 << 28 },
+  {
+    encoding: "utf8",
+    stdio: ["ignore", "pipe", "inherit"],
+    maxBuffer: 1 << 28,
+    env: { ...process.env, CARGO_INCREMENTAL: "0" },
+  },
 );
 const built = stdout
   .split("\n")
