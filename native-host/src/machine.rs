@@ -82,7 +82,6 @@ pub fn instructions() -> Vec<(&'static str, bool)> {
         vec![
             ("neon", std::arch::is_aarch64_feature_detected!("neon")),
             ("dotprod", std::arch::is_aarch64_feature_detected!("dotprod")),
-            ("i8mm", std::arch::is_aarch64_feature_detected!("i8mm")),
         ]
     }
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]

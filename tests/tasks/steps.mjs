@@ -86,6 +86,16 @@ export const steps = [
     run: () => node("tests/tasks/wasm-kernels.mjs"),
   },
   {
+    name: "kernels on AArch64",
+    group: "unit",
+    run: () => node("tests/tasks/arm-kernels.mjs"),
+  },
+  {
+    name: "instructions of prefill and decode",
+    group: "unit",
+    run: () => node("tests/tasks/instructions.mjs"),
+  },
+  {
     name: "fuzz, short",
     group: "fuzz",
     run: () => node("tests/fuzz/run.mjs", ["--seconds", "5"], { env: fuzzTarget() }),

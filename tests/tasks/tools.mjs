@@ -35,7 +35,7 @@ export async function rust() {
 }
 
 /** Programs that Debian packages. `optional` ones may be missing. */
-async function debian(name, programs, { optional = false } = {}) {
+export async function debian(name, programs, { optional = false } = {}) {
   const found = programs.find((program) =>
     program.startsWith("/") ? existsSync(program) : ask("which", [program]),
   );

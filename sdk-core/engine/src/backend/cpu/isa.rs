@@ -14,6 +14,12 @@ pub(crate) enum Isa {
     /// AVX-512 with VNNI.
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    /// NEON, which all of AArch64 has.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    /// NEON with byte dot products.
+    #[cfg(target_arch = "aarch64")]
+    NeonDot,
     /// WebAssembly SIMD, relaxed or not.
     #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
     Simd128,
@@ -36,8 +42,8 @@ impl Isa {
     #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
     pub(crate) fn available() -> Vec<Self> {
         #[cfg_attr(
-            not(target_arch = "x86_64"),
-            expect(unused_mut, reason = "only x86 has more than the portable set")
+            not(any(target_arch = "x86_64", target_arch = "aarch64")),
+            expect(unused_mut, reason = "the others have the portable set only")
         )]
         let mut sets = vec![Self::Portable];
         #[cfg(target_arch = "x86_64")]
@@ -55,6 +61,13 @@ impl Isa {
                 {
                     sets.push(Self::Avx512);
                 }
+            }
+        }
+        #[cfg(target_arch = "aarch64")]
+        {
+            sets.push(Self::Neon);
+            if std::arch::is_aarch64_feature_detected!("dotprod") {
+                sets.push(Self::NeonDot);
             }
         }
         sets
@@ -75,6 +88,10 @@ impl Isa {
             Self::Avx2 => super::x86::Avx2::TILE,
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => super::x86::Avx512::TILE,
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => super::neon::Neon::<super::neon::Halves>::TILE,
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonDot => super::neon::Neon::<super::neon::DotProd>::TILE,
             #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
             Self::Simd128 => super::wasm::Simd128::TILE,
         }
@@ -99,6 +116,10 @@ impl Isa {
             Self::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => "avx512-vnni",
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => "neon",
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonDot => "neon-dotprod",
             #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
             Self::Simd128 => super::wasm_dot::NAME,
         }
@@ -127,6 +148,13 @@ macro_rules! for_each_isa {
                 // SAFETY: the features are those of `Avx2`; the rest is the caller's promise.
                 unsafe { $body::<$crate::backend::cpu::x86::Avx2 $(, $bounded, $constant)?>($($arg),*) }
             }
+            #[cfg(target_arch = "aarch64")]
+            #[target_feature(enable = "neon,dotprod")]
+            unsafe fn neon_dot $(<$bounded: $bound, const $constant: usize>)? ($($arg: $type),*) {
+                use $crate::backend::cpu::neon::{DotProd, Neon};
+                // SAFETY: the features are those of `DotProd`; the rest is the caller's promise.
+                unsafe { $body::<Neon<DotProd> $(, $bounded, $constant)?>($($arg),*) }
+            }
             match isa {
                 // SAFETY: `Isa::detect` found the features; the rest is the caller's promise.
                 #[cfg(target_arch = "x86_64")]
@@ -134,6 +162,15 @@ macro_rules! for_each_isa {
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
                 $crate::backend::cpu::isa::Isa::Avx2 => unsafe { avx2 $(::<$bounded, $constant>)? ($($arg),*) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "aarch64")]
+                $crate::backend::cpu::isa::Isa::NeonDot => unsafe { neon_dot $(::<$bounded, $constant>)? ($($arg),*) },
+                // SAFETY: every build for AArch64 has NEON; the rest is the caller's promise.
+                #[cfg(target_arch = "aarch64")]
+                $crate::backend::cpu::isa::Isa::Neon => unsafe {
+                    use $crate::backend::cpu::neon::{Halves, Neon};
+                    $body::<Neon<Halves> $(, $bounded, $constant)?>($($arg),*)
+                },
                 // SAFETY: the whole build has the feature.
                 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
                 $crate::backend::cpu::isa::Isa::Simd128 => unsafe {

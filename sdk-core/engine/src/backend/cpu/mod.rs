@@ -10,6 +10,10 @@ pub(crate) mod isa;
 mod kv_cache;
 mod layout;
 pub(crate) mod matmul;
+#[cfg(test)]
+mod model_tests;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 pub(crate) mod ops;
 pub(crate) mod packed;
 #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]

@@ -8,7 +8,7 @@
 use super::half::{bf16_to_f32, f16_to_f32};
 use super::simd::Simd;
 
-/// No instruction set in particular; arrays of four, which LLVM turns into NEON or SSE2.
+/// No instruction set in particular; arrays of four, which LLVM turns into SSE2, or whatever there is.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Portable;
 
