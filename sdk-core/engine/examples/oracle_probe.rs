@@ -168,23 +168,33 @@ impl Probe {
                 }
             }
             "tiny" => {
-                // Leaked: there are a few dozen of these names in a run.
-                let name = |key: &str| -> &'static str {
-                    Box::leak(text(question, key).to_owned().into_boxed_str())
-                };
-                let mut tiny = TinyModel::new(name("architecture"), name("format"));
-                tiny.seed = question["seed"].as_u64().unwrap_or(tiny.seed);
-                tiny.layers = question["layers"]
-                    .as_u64()
-                    .map_or(tiny.layers, |layers| layers as usize);
-                tiny.rope_factors = question["rope_factors"].as_bool().unwrap_or(false);
-                tiny.rope_scale = question["rope_scale"].as_f64().map(|factor| factor as f32);
-                std::fs::write(text(question, "path"), tiny.bytes()).expect("the folder can be written");
+                std::fs::write(text(question, "path"), tiny(question).bytes())
+                    .expect("the folder can be written");
                 json!({})
             }
             other => panic!("there is no op {other:?}"),
         }
     }
+}
+
+/// A tiny model as the question wants it.
+fn tiny(question: &Value) -> TinyModel {
+    // Leaked: there are a few dozen of these names in a run.
+    let name = |key: &str| -> &'static str { Box::leak(text(question, key).to_owned().into_boxed_str()) };
+    let number = |key: &str| question[key].as_u64();
+    let is_wanted = |key: &str| question[key].as_bool().unwrap_or(false);
+    let mut tiny = TinyModel::new(name("architecture"), name("format"));
+    tiny.seed = number("seed").unwrap_or(tiny.seed);
+    tiny.layers = number("layers").map_or(tiny.layers, |layers| layers as usize);
+    tiny.rope_len = number("rope_len").map_or(tiny.rope_len, |len| len as usize);
+    tiny.rope_factors = is_wanted("rope_factors");
+    tiny.rope_scale = question["rope_scale"].as_f64().map(|factor| factor as f32);
+    if question["rope_scaling"].is_string() {
+        tiny.rope_scaling = name("rope_scaling");
+    }
+    tiny.long_rope = is_wanted("long_rope");
+    tiny.original_context = number("original_context").map(|context| context as u32);
+    tiny
 }
 
 fn main() {

@@ -14,7 +14,7 @@ use super::cpu::{Cpu, Workspace};
 use super::{Backend, Linear, Shape, Slot};
 use crate::error::EngineError;
 use crate::gguf::DType;
-use crate::model::Activation;
+use crate::model::{Activation, Rope};
 
 /// candle's product, everything else by [`Cpu`].
 #[derive(Debug)]
@@ -134,8 +134,8 @@ impl Backend for Candle {
         self.0.clear(work);
     }
 
-    fn begin(&self, work: &mut Workspace, first: usize, tokens: usize, frequencies: &[Vec<f64>; 2]) {
-        self.0.begin(work, first, tokens, frequencies);
+    fn begin(&self, work: &mut Workspace, first: usize, tokens: usize, ropes: &[Rope; 2]) {
+        self.0.begin(work, first, tokens, ropes);
     }
 
     fn norm(&self, work: &mut Workspace, from: Slot, weights: &[f32], eps: f32, to: Slot) {

@@ -11,7 +11,7 @@ use kwaainet_platform::{MaybeSend, MaybeSync};
 
 use crate::error::EngineError;
 use crate::gguf::DType;
-use crate::model::{Activation, RopeKind};
+use crate::model::{Activation, Rope, RopeKind};
 
 /// A buffer of a workspace. Each has a row for every token of the block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,8 +109,8 @@ pub(crate) trait Backend: std::fmt::Debug + MaybeSend + MaybeSync + 'static {
     /// Forgets everything, including what nobody should look at any more.
     fn clear(&self, work: &mut Self::Workspace);
 
-    /// Begins a block of `tokens` tokens at position `first`. `frequencies` are those of rope, for each kind of layer.
-    fn begin(&self, work: &mut Self::Workspace, first: usize, tokens: usize, frequencies: &[Vec<f64>; 2]);
+    /// Begins a block of `tokens` tokens at position `first`. `ropes` rotate, in each kind of layer.
+    fn begin(&self, work: &mut Self::Workspace, first: usize, tokens: usize, ropes: &[Rope; 2]);
 
     /// Looks up tokens in the embedding table, times `factor`, into `Hidden`.
     fn embed(&self, work: &mut Self::Workspace, table: &Self::Matrix, tokens: &[u32], factor: f32);
@@ -124,7 +124,7 @@ pub(crate) trait Backend: std::fmt::Debug + MaybeSend + MaybeSync + 'static {
     /// Products that share their input.
     fn multiply(&self, work: &mut Self::Workspace, from: Slot, products: &[Linear<'_, Self::Matrix>]);
 
-    /// Rotates queries or keys; `kind` chooses the frequencies.
+    /// Rotates queries or keys; `kind` chooses the rope.
     fn rotate(&self, work: &mut Self::Workspace, slot: Slot, kind: usize);
 
     /// Puts keys and values of the block into the cache of a layer.

@@ -43,7 +43,7 @@ use self::packed::{PackedMatrix, packed_bytes};
 use super::{Backend, Linear, Shape, Slot};
 use crate::error::EngineError;
 use crate::gguf::DType;
-use crate::model::Activation;
+use crate::model::{Activation, Rope};
 
 pub(crate) use self::half::{bf16_to_f32, f16_to_f32};
 
@@ -256,11 +256,11 @@ impl Backend for Cpu {
         }
     }
 
-    fn begin(&self, work: &mut Workspace, first: usize, tokens: usize, frequencies: &[Vec<f64>; 2]) {
+    fn begin(&self, work: &mut Workspace, first: usize, tokens: usize, ropes: &[Rope; 2]) {
         work.first = first;
         work.tokens = tokens;
-        for (rotation, frequencies) in work.rotations.iter_mut().zip(frequencies) {
-            rotation.prepare(frequencies, first, tokens);
+        for (rotation, rope) in work.rotations.iter_mut().zip(ropes) {
+            rotation.prepare(rope, first, tokens);
         }
     }
 
