@@ -1,10 +1,12 @@
 // Compares this engine with llama.cpp on the same files: node tests/oracle/run.mjs [--only tokens,numbers,...]
 //
+// `--only dtypes [--formats Q4_K,...]` takes minutes for every format, on a real model; otherwise it is cut down to one.
 // Exits with 1 when anything demanded does not hold. A missing llama.cpp or model is a loud SKIPPED line.
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { COMPARED, checkDtypes } from "./dtypes.mjs";
 import { LlamaModel, openLlama } from "./lib/llama.mjs";
 import { Probe } from "./lib/probe.mjs";
 import { skip, summary } from "./lib/table.mjs";
@@ -55,12 +57,19 @@ const TINY = [
     original_context,
     lowest: 0.9999,
   })),
-  { architecture: "phi3", format: "F32", long_rope: true, original_context: 64, rope_len: 48, lowest: 0.9999 },
+  {
+    architecture: "phi3",
+    format: "F32",
+    long_rope: true,
+    original_context: 64,
+    rope_len: 48,
+    lowest: 0.9999,
+  },
 ];
 
-const only = process.argv.includes("--only")
-  ? process.argv[process.argv.indexOf("--only") + 1].split(",")
-  : null;
+const listed = (option) =>
+  process.argv.includes(option) ? process.argv[process.argv.indexOf(option) + 1].split(",") : null;
+const only = listed("--only");
 const wants = (part) => only === null || only.includes(part);
 const folder = fileURLToPath(new URL("../../.cache/models/", import.meta.url));
 
@@ -88,6 +97,8 @@ try {
       await checkTokens(name, model, probe, await probe.load(path));
       await model.close();
     }
+    if (isBpe && wants("dtypes"))
+      await checkDtypes(llama, path, probe, scratch, only && (listed("--formats") ?? COMPARED));
     if (wants("numbers")) await checkNumbers(name, llama, path, probe, scratch);
   }
   for (const { lowest, ...tiny } of wants("tiny") ? TINY : []) {

@@ -9,7 +9,8 @@
     reason = "a tool of the tests, not part of the library"
 )]
 
-use std::io::{BufRead, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, Read, Seek, SeekFrom, Write};
 use std::sync::Arc;
 
 use futures::executor::block_on;
@@ -19,7 +20,7 @@ use kwaainet_engine::{
     ChatTemplate, Generation, GenerationOptions, LoadOptions, LoadedModel, RenderOptions, SamplerOptions,
     Session, Step,
 };
-use kwaainet_testkit::tiny_gguf::TinyModel;
+use kwaainet_testkit::tiny_gguf::{TinyModel, quantise};
 use kwaainet_types::{ChatMessage, ConsentGrant, Permit, RunAi};
 use serde_json::{Value, json};
 
@@ -167,6 +168,10 @@ impl Probe {
                     Err(error) => json!({ "error": error.to_string() }),
                 }
             }
+            "quantise" => {
+                quantise_part(question).expect("both files are there");
+                json!({})
+            }
             "tiny" => {
                 std::fs::write(text(question, "path"), tiny(question).bytes())
                     .expect("the folder can be written");
@@ -175,6 +180,24 @@ impl Probe {
             other => panic!("there is no op {other:?}"),
         }
     }
+}
+
+/// Floats of a file, in another format, into another file.
+fn quantise_part(question: &Value) -> std::io::Result<()> {
+    let number = |key: &str| question[key].as_u64().expect("a place or a count");
+    let mut from = File::open(text(question, "from"))?;
+    from.seek(SeekFrom::Start(number("at")))?;
+    let mut floats = vec![0; 4 * number("count") as usize];
+    from.read_exact(&mut floats)?;
+    let floats: Vec<f32> = floats
+        .as_chunks::<4>()
+        .0
+        .iter()
+        .map(|float| f32::from_le_bytes(*float))
+        .collect();
+    let mut to = OpenOptions::new().write(true).open(text(question, "to"))?;
+    to.seek(SeekFrom::Start(number("to_at")))?;
+    to.write_all(&quantise(text(question, "format"), &floats))
 }
 
 /// A tiny model as the question wants it.
