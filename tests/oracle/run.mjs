@@ -1,10 +1,12 @@
 // Compares this engine with llama.cpp on the same files: node tests/oracle/run.mjs [--only tokens,numbers,...]
 //
+// `--only dtypes [--formats Q4_K,...]` takes minutes for every format, on a real model; otherwise it is cut down to one.
 // Exits with 1 when anything demanded does not hold. A missing llama.cpp or model is a loud SKIPPED line.
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { COMPARED, checkDtypes } from "./dtypes.mjs";
 import { LlamaModel, openLlama } from "./lib/llama.mjs";
 import { Probe } from "./lib/probe.mjs";
 import { skip, summary } from "./lib/table.mjs";
@@ -16,7 +18,7 @@ const MODELS = {
   "SmolLM2 135M Q4_1": "smollm2-135m-instruct-q4_1.gguf",
   "Gemma 3 270M Q4_K_M": "gemma-3-270m-q4_k_m.gguf",
 };
-const ARCHITECTURES = ["llama", "qwen2", "qwen3", "gemma3"];
+const ARCHITECTURES = ["llama", "mistral3", "phi3", "qwen2", "qwen3", "gemma3"];
 const FORMATS = [
   "F16",
   "BF16",
@@ -33,16 +35,41 @@ const FORMATS = [
 ];
 /** Every architecture in floats and quantised, and every format on one of them. */
 const TINY = [
-  ...ARCHITECTURES.map((architecture) => ({ architecture, format: "F32", lowest: 0.999 })),
+  ...ARCHITECTURES.map((architecture) => ({ architecture, format: "F32", lowest: 0.9999 })),
   ...ARCHITECTURES.map((architecture) => ({ architecture, format: "Q8_0", layers: 1, lowest: 0.999 })),
   ...FORMATS.map((format) => ({ architecture: "llama", format, layers: 1, lowest: 0.999 })),
-  { architecture: "llama", format: "F32", rope_factors: true, lowest: 0.999 },
-  { architecture: "llama", format: "F32", rope_scale: 4, lowest: 0.999 },
+  { architecture: "llama", format: "F32", rope_factors: true, lowest: 0.9999 },
+  { architecture: "llama", format: "F32", rope_scale: 4, lowest: 0.9999 },
+  ...["llama", "mistral3", "qwen2", "qwen3"].map((architecture) => ({
+    architecture,
+    format: "F32",
+    rope_scale: 4,
+    rope_scaling: "yarn",
+    // The longest of the sequences has 120 tokens, and mistral3 ends here.
+    original_context: 128,
+    lowest: 0.9999,
+  })),
+  // Where it ends decides, at a context of 256, between the short and the long factors.
+  ...[256, 64].map((original_context) => ({
+    architecture: "phi3",
+    format: "F32",
+    long_rope: true,
+    original_context,
+    lowest: 0.9999,
+  })),
+  {
+    architecture: "phi3",
+    format: "F32",
+    long_rope: true,
+    original_context: 64,
+    rope_len: 48,
+    lowest: 0.9999,
+  },
 ];
 
-const only = process.argv.includes("--only")
-  ? process.argv[process.argv.indexOf("--only") + 1].split(",")
-  : null;
+const listed = (option) =>
+  process.argv.includes(option) ? process.argv[process.argv.indexOf(option) + 1].split(",") : null;
+const only = listed("--only");
 const wants = (part) => only === null || only.includes(part);
 const folder = fileURLToPath(new URL("../../.cache/models/", import.meta.url));
 
@@ -70,16 +97,19 @@ try {
       await checkTokens(name, model, probe, await probe.load(path));
       await model.close();
     }
+    if (isBpe && wants("dtypes"))
+      await checkDtypes(llama, path, probe, scratch, only && (listed("--formats") ?? COMPARED));
     if (wants("numbers")) await checkNumbers(name, llama, path, probe, scratch);
   }
   for (const { lowest, ...tiny } of wants("tiny") ? TINY : []) {
     const path = join(scratch, "tiny.gguf");
     await probe.ask({ op: "tiny", path, ...tiny });
     const loaded = await probe.load(path);
-    const extra = tiny.rope_factors ? " with rope factors" : tiny.rope_scale ? " with rope scaling" : "";
+    const { architecture, format, layers: _, ...variant } = tiny;
+    const extra = Object.entries(variant).map(([key, value]) => `, ${key} ${value}`);
     const model = await LlamaModel.load(llama, path, { contextSize: 256 });
     await checkTinyNumbers(
-      `tiny ${tiny.architecture} ${tiny.format}${extra}`,
+      `tiny ${architecture} ${format}${extra.join("")}`,
       model,
       probe,
       loaded.tokens,

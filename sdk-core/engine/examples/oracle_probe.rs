@@ -9,7 +9,8 @@
     reason = "a tool of the tests, not part of the library"
 )]
 
-use std::io::{BufRead, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, Read, Seek, SeekFrom, Write};
 use std::sync::Arc;
 
 use futures::executor::block_on;
@@ -19,7 +20,7 @@ use kwaainet_engine::{
     ChatTemplate, Generation, GenerationOptions, LoadOptions, LoadedModel, RenderOptions, SamplerOptions,
     Session, Step,
 };
-use kwaainet_testkit::tiny_gguf::TinyModel;
+use kwaainet_testkit::tiny_gguf::{TinyModel, quantise};
 use kwaainet_types::{ChatMessage, ConsentGrant, Permit, RunAi};
 use serde_json::{Value, json};
 
@@ -167,24 +168,56 @@ impl Probe {
                     Err(error) => json!({ "error": error.to_string() }),
                 }
             }
+            "quantise" => {
+                quantise_part(question).expect("both files are there");
+                json!({})
+            }
             "tiny" => {
-                // Leaked: there are a few dozen of these names in a run.
-                let name = |key: &str| -> &'static str {
-                    Box::leak(text(question, key).to_owned().into_boxed_str())
-                };
-                let mut tiny = TinyModel::new(name("architecture"), name("format"));
-                tiny.seed = question["seed"].as_u64().unwrap_or(tiny.seed);
-                tiny.layers = question["layers"]
-                    .as_u64()
-                    .map_or(tiny.layers, |layers| layers as usize);
-                tiny.rope_factors = question["rope_factors"].as_bool().unwrap_or(false);
-                tiny.rope_scale = question["rope_scale"].as_f64().map(|factor| factor as f32);
-                std::fs::write(text(question, "path"), tiny.bytes()).expect("the folder can be written");
+                std::fs::write(text(question, "path"), tiny(question).bytes())
+                    .expect("the folder can be written");
                 json!({})
             }
             other => panic!("there is no op {other:?}"),
         }
     }
+}
+
+/// Floats of a file, in another format, into another file.
+fn quantise_part(question: &Value) -> std::io::Result<()> {
+    let number = |key: &str| question[key].as_u64().expect("a place or a count");
+    let mut from = File::open(text(question, "from"))?;
+    from.seek(SeekFrom::Start(number("at")))?;
+    let mut floats = vec![0; 4 * number("count") as usize];
+    from.read_exact(&mut floats)?;
+    let floats: Vec<f32> = floats
+        .as_chunks::<4>()
+        .0
+        .iter()
+        .map(|float| f32::from_le_bytes(*float))
+        .collect();
+    let mut to = OpenOptions::new().write(true).open(text(question, "to"))?;
+    to.seek(SeekFrom::Start(number("to_at")))?;
+    to.write_all(&quantise(text(question, "format"), &floats))
+}
+
+/// A tiny model as the question wants it.
+fn tiny(question: &Value) -> TinyModel {
+    // Leaked: there are a few dozen of these names in a run.
+    let name = |key: &str| -> &'static str { Box::leak(text(question, key).to_owned().into_boxed_str()) };
+    let number = |key: &str| question[key].as_u64();
+    let is_wanted = |key: &str| question[key].as_bool().unwrap_or(false);
+    let mut tiny = TinyModel::new(name("architecture"), name("format"));
+    tiny.seed = number("seed").unwrap_or(tiny.seed);
+    tiny.layers = number("layers").map_or(tiny.layers, |layers| layers as usize);
+    tiny.rope_len = number("rope_len").map_or(tiny.rope_len, |len| len as usize);
+    tiny.rope_factors = is_wanted("rope_factors");
+    tiny.rope_scale = question["rope_scale"].as_f64().map(|factor| factor as f32);
+    if question["rope_scaling"].is_string() {
+        tiny.rope_scaling = name("rope_scaling");
+    }
+    tiny.long_rope = is_wanted("long_rope");
+    tiny.original_context = number("original_context").map(|context| context as u32);
+    tiny
 }
 
 fn main() {

@@ -17,7 +17,7 @@ pub enum EngineError {
     Gguf(#[from] GgufError),
     /// A sound file of an architecture that is not implemented.
     #[error(
-        "the architecture {architecture:?} is not supported: llama (and mistral), qwen2, qwen3 and gemma3 are"
+        "the architecture {architecture:?} is not supported: llama (which Mistral's files say, too), mistral3, phi3, qwen2, qwen3 and gemma3 are"
     )]
     UnsupportedArchitecture {
         /// `general.architecture` of the file.

@@ -1,4 +1,4 @@
-//! The forward pass of llama, qwen2, qwen3 and gemma3: a fixed order of operations over a backend's buffers.
+//! The forward pass of llama, mistral3, phi3, qwen2, qwen3 and gemma3: a fixed order of operations over a backend's buffers.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use crate::backend::cpu::LOGIT_ROWS;
 use crate::backend::{Backend, KvFormat, Linear, Rows, Segment, Shape, Slot};
 use crate::error::EngineError;
 use crate::gguf::DType;
-use crate::model::{Config, Part, Role, TensorMap, Use};
+use crate::model::{Config, Part, Role, Rope, RopeFactors, TensorMap, Use};
 
 /// Most tokens that go through the layers together. Enough that weights are read seldom; little enough that the
 /// buffers stay in the processor's second cache.
@@ -38,7 +38,7 @@ pub(crate) struct Executor<B: Backend> {
     output: Option<B::Matrix>,
     layers: Vec<Layer<B::Matrix>>,
     /// Of global and of local layers.
-    frequencies: [Vec<f64>; 2],
+    ropes: [Rope; 2],
 }
 
 /// Tokens of one sequence to be evaluated: they fit its cache and are in the vocabulary.
@@ -79,21 +79,6 @@ pub(crate) fn shape_of(config: &Config, tensors: &TensorMap, context: usize, kv_
     }
 }
 
-/// Angle per position of every rotated pair (Su et al. 2021), with the factors of Llama 3 and linear scaling.
-fn frequencies(config: &Config, base: f32, scale: f32, factors: Option<&[f32]>) -> Vec<f64> {
-    let len = config.rope_len as f64;
-    (0..config.rope_len / 2)
-        .map(|pair| {
-            let factor = factors
-                .and_then(|factors| factors.get(pair))
-                .copied()
-                .unwrap_or(1.0);
-            let exponent = -2.0 * pair as f64 / len;
-            f64::from(base).powf(exponent) * f64::from(scale) / f64::from(factor)
-        })
-        .collect()
-}
-
 impl<B: Backend> Executor<B> {
     pub(crate) fn new(
         backend: B,
@@ -114,15 +99,16 @@ impl<B: Backend> Executor<B> {
             Some(Weight::Matrix(output)) => Some(output),
             _ => None,
         };
-        let factors = match weights.remove(&Role::RopeFactors) {
-            Some(Weight::Vector(factors)) => Some(factors),
+        let mut vector = |role| match weights.remove(&role) {
+            Some(Weight::Vector(vector)) => Some(vector),
             _ => None,
         };
-        if factors.iter().flatten().any(|factor| *factor <= 0.0) {
-            return Err(EngineError::InvalidModel {
-                reason: "a rope factor is not positive".to_owned(),
-            });
-        }
+        let factors = RopeFactors {
+            always: vector(Role::RopeFactors),
+            short: vector(Role::ShortRopeFactors),
+            long: vector(Role::LongRopeFactors),
+        };
+        let ropes = Rope::of(&config, &factors, shape.context)?;
         let mut layers: Vec<Layer<B::Matrix>> = Vec::new();
         layers.resize_with(config.layers, || Layer {
             matrices: BTreeMap::new(),
@@ -138,10 +124,6 @@ impl<B: Backend> Executor<B> {
                 }
             }
         }
-        let frequencies = [
-            frequencies(&config, config.rope_base, config.rope_scale, factors.as_deref()),
-            frequencies(&config, config.rope_base_local, 1.0, None),
-        ];
         Ok(Self {
             backend,
             config,
@@ -150,7 +132,7 @@ impl<B: Backend> Executor<B> {
             output_norm,
             output,
             layers,
-            frequencies,
+            ropes,
         })
     }
 
@@ -182,7 +164,7 @@ impl<B: Backend> Executor<B> {
                 tokens: piece.tokens.len(),
             });
         }
-        self.backend.begin(work, segments, &self.frequencies);
+        self.backend.begin(work, segments, &self.ropes);
         self.backend
             .embed(work, &self.embedding, &tokens, self.config.embedding_scale);
         let layers = self.layers(work, &rows);

@@ -315,7 +315,10 @@ fn models_that_cannot_run_are_refused_by_their_header() {
         ("llama.attention.layer_norm_rms_epsilon", GgufValue::F32(-1.0)),
         ("llama.feed_forward_length", GgufValue::U32(511)),
         ("llama.expert_count", GgufValue::U32(8)),
-        ("llama.rope.scaling.type", GgufValue::Text("yarn".into())),
+        ("llama.rope.scaling.type", GgufValue::Text("spiral".into())),
+        ("llama.rope.scaling.factor", GgufValue::F32(-4.0)),
+        ("llama.rope.scaling.attn_factor", GgufValue::F32(f32::NAN)),
+        ("llama.rope.scaling.original_context_length", GgufValue::U32(0)),
     ] {
         let error = of(&|file| file.set(key, value.clone())).expect_err(key);
         assert!(
@@ -342,6 +345,52 @@ fn models_that_cannot_run_are_refused_by_their_header() {
     assert!(
         matches!(check_runnable(&gguf), Err(EngineError::UnsupportedFeature { feature }) if feature.contains("ssm_conv"))
     );
+}
+
+#[test]
+fn fused_tensors_are_checked_like_others() {
+    let check = |change: &dyn Fn(&mut GgufFile)| {
+        let mut file = TinyModel::new("phi3", "Q8_0").build();
+        change(&mut file);
+        check_runnable(&complete(&file.bytes()).unwrap())
+    };
+    assert_eq!(check(&|_| {}).unwrap().architecture, "phi3");
+    let short = check(&|file| {
+        let tensor = file.tensor_mut("blk.2.ffn_up.weight");
+        tensor.shape[1] -= 1;
+        tensor.data.truncate(tensor.data.len() - 34 * 8);
+    });
+    assert!(matches!(short, Err(EngineError::TensorShape { name, .. }) if name == "blk.2.ffn_up.weight"));
+    // As many parts too few as tensors too many: the count alone would not tell.
+    let beside = check(&|file| {
+        let mut extra = file.tensor_mut("blk.0.attn_norm.weight").clone();
+        extra.name = "blk.0.attn_q.bias_of_nothing".into();
+        file.tensors.push(extra);
+    });
+    assert!(
+        matches!(beside, Err(EngineError::UnsupportedFeature { feature }) if feature.contains("of_nothing"))
+    );
+    let missing = check(&|file| {
+        file.tensors
+            .retain(|tensor| tensor.name != "blk.1.attn_qkv.weight");
+    });
+    assert!(matches!(missing, Err(EngineError::MissingTensor { name }) if name == "blk.1.attn_q.weight"));
+}
+
+#[test]
+fn the_context_ends_where_the_temperature_of_attention_would_rise() {
+    let model = TinyModel {
+        rope_scale: Some(4.0),
+        rope_scaling: "yarn",
+        original_context: Some(64),
+        ..TinyModel::new("mistral3", "F16")
+    };
+    let mut file = model.build();
+    let context =
+        |file: &GgufFile| check_runnable(&complete(&file.bytes()).unwrap()).map(|info| info.context_length);
+    assert_eq!(context(&file).unwrap(), 64);
+    file.unset("mistral3.attention.temperature_scale");
+    assert_eq!(context(&file).unwrap(), 256);
 }
 
 #[test]

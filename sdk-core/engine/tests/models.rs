@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use kwaainet_engine::{EngineError, LoadOptions, LoadedModel, Session};
 use kwaainet_platform::{BoxFuture, Parallel, ReadAt, StoreError, boxed};
 use kwaainet_testkit::block_on;
-use kwaainet_testkit::tiny_gguf::{FORMATS, GgufValue, TinyModel};
+use kwaainet_testkit::tiny_gguf::{ARCHITECTURES, FORMATS, GgufValue, TinyModel};
 use kwaainet_types::{ConsentGrant, ErrorCode, Permit, RunAi};
 
 fn permit() -> Permit<RunAi> {
@@ -39,8 +39,6 @@ fn prefill(session: &mut Session, tokens: &[u32], steps: &[usize]) -> Vec<f32> {
     }
     session.logits().to_vec()
 }
-
-const ARCHITECTURES: [&str; 4] = ["llama", "qwen2", "qwen3", "gemma3"];
 
 #[test]
 fn every_architecture_runs_in_every_format_and_decode_equals_prefill() {
@@ -319,6 +317,27 @@ fn variants_change_the_result() {
         tied: true,
         ..base.clone()
     };
+    let yarn = TinyModel {
+        rope_scaling: "yarn",
+        original_context: Some(64),
+        ..scaled.clone()
+    };
+    let logits = |model: &TinyModel| prefill(&mut session(model), &tokens(40), &[64]);
+    assert_ne!(logits(&scaled), logits(&yarn));
+    let short = TinyModel {
+        long_rope: true,
+        original_context: Some(256),
+        ..TinyModel::new("phi3", "F32")
+    };
+    let long = TinyModel {
+        original_context: Some(64),
+        ..short.clone()
+    };
+    assert_ne!(
+        logits(&short),
+        logits(&long),
+        "a session of 256 tokens is a long one"
+    );
     for variant in [factors, scaled, tied] {
         assert_ne!(
             reference,

@@ -7,7 +7,7 @@ use crate::core::{InferenceRequest, KwaaiNetCore, Outlet};
 use crate::{NodeError, chat};
 
 /// Architectures that the engine runs; `kwaainet_engine` refuses every other one by name.
-const ARCHITECTURES: [&str; 4] = ["llama", "qwen2", "qwen3", "gemma3"];
+const ARCHITECTURES: [&str; 6] = ["llama", "mistral3", "phi3", "qwen2", "qwen3", "gemma3"];
 /// Formats of weights that the engine runs.
 const QUANTISATIONS: [&str; 13] = [
     "F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K",

@@ -7,13 +7,13 @@
     reason = "a tool for tests, not part of the library"
 )]
 
-use kwaainet_testkit::tiny_gguf::{FORMATS, TinyModel};
+use kwaainet_testkit::tiny_gguf::{ARCHITECTURES, FORMATS, TinyModel};
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let folder = args.first().expect("the folder to write to");
     let wanted = |at: usize, name: &str| args.get(at).is_none_or(|wanted| wanted == name);
-    for architecture in ["llama", "qwen2", "qwen3", "gemma3"] {
+    for architecture in ARCHITECTURES {
         for (format, ..) in FORMATS {
             if wanted(1, architecture) && wanted(2, format) {
                 let mut model = TinyModel::new(architecture, format);

@@ -152,10 +152,13 @@ impl GgufFile {
     }
 }
 
+/// The architectures that are written here.
+pub const ARCHITECTURES: [&str; 6] = ["llama", "mistral3", "phi3", "qwen2", "qwen3", "gemma3"];
+
 /// A random model; change what a test is about, and [`build`](Self::build).
 #[derive(Debug, Clone)]
 pub struct TinyModel {
-    /// `llama`, `qwen2`, `qwen3` or `gemma3`.
+    /// One of [`ARCHITECTURES`].
     pub architecture: &'static str,
     /// Format of the matrices, by name; vectors are F32.
     pub format: &'static str,
@@ -175,7 +178,7 @@ pub struct TinyModel {
     pub feed_forward: usize,
     /// Context length.
     pub context: u32,
-    /// Sliding window of gemma3.
+    /// Sliding window of gemma3, and of phi3, where nobody heeds it.
     pub window: u32,
     /// Whether the embedding table is the output head too.
     pub tied: bool,
@@ -183,8 +186,16 @@ pub struct TinyModel {
     pub spm: bool,
     /// Factors of rope's frequencies, as Llama 3 has them.
     pub rope_factors: bool,
-    /// Linear scaling of rope.
+    /// Scaling of rope,
     pub rope_scale: Option<f32>,
+    /// of this type: `linear` or `yarn`.
+    pub rope_scaling: &'static str,
+    /// Factors for contexts up to `original_context` and beyond it (LongRoPE), for phi3.
+    pub long_rope: bool,
+    /// The context length before it was stretched.
+    pub original_context: Option<u32>,
+    /// How many elements of a head are rotated.
+    pub rope_len: usize,
     /// Seed of the weights.
     pub seed: u64,
 }
@@ -204,10 +215,14 @@ impl TinyModel {
             feed_forward: 512,
             context: 256,
             window: 24,
-            tied: architecture != "llama",
-            spm: architecture == "gemma3",
+            tied: architecture.starts_with("qwen") || architecture == "gemma3",
+            spm: matches!(architecture, "phi3" | "gemma3"),
             rope_factors: false,
             rope_scale: None,
+            rope_scaling: "linear",
+            long_rope: false,
+            original_context: None,
+            rope_len: 64,
             seed: 1,
         }
     }
@@ -249,18 +264,32 @@ impl TinyModel {
         file.set(&key("attention.head_count_kv"), number(self.kv_heads));
         file.set(&key("attention.key_length"), number(self.head_len));
         file.set(&key("attention.value_length"), number(self.head_len));
-        file.set(&key("rope.dimension_count"), number(self.head_len));
+        file.set(&key("rope.dimension_count"), number(self.rope_len));
         file.set(&key("attention.layer_norm_rms_epsilon"), GgufValue::F32(1e-5));
         file.set(
             &key("rope.freq_base"),
             GgufValue::F32(if self.architecture == "gemma3" { 1e6 } else { 1e5 }),
         );
-        if self.architecture == "gemma3" {
+        if matches!(self.architecture, "phi3" | "gemma3") {
             file.set(&key("attention.sliding_window"), GgufValue::U32(self.window));
         }
         if let Some(factor) = self.rope_scale {
-            file.set(&key("rope.scaling.type"), text("linear"));
+            file.set(&key("rope.scaling.type"), text(self.rope_scaling));
             file.set(&key("rope.scaling.factor"), GgufValue::F32(factor));
+        }
+        if let Some(context) = self.original_context {
+            file.set(
+                &key("rope.scaling.original_context_length"),
+                GgufValue::U32(context),
+            );
+        }
+        if self.long_rope {
+            file.set(&key("rope.scaling.attn_factor"), GgufValue::F32(1.19));
+        }
+        if self.architecture == "mistral3" && self.rope_scaling == "yarn" {
+            file.set(&key("rope.scaling.yarn_beta_fast"), GgufValue::F32(16.0));
+            file.set(&key("rope.scaling.yarn_log_multiplier"), GgufValue::F32(0.5));
+            file.set(&key("attention.temperature_scale"), GgufValue::F32(0.1));
         }
     }
 
@@ -289,12 +318,17 @@ impl TinyModel {
         }
         for layer in 0..self.layers {
             let name = |part: &str| format!("blk.{layer}.{part}.weight");
-            matrix(file, name("attn_q"), self.format, q, width, 2.0);
-            matrix(file, name("attn_k"), self.format, kv, width, 2.0);
-            matrix(file, name("attn_v"), self.format, kv, width, 1.0);
+            if self.architecture == "phi3" {
+                matrix(file, name("attn_qkv"), self.format, q + 2 * kv, width, 1.5);
+                matrix(file, name("ffn_up"), self.format, 2 * ff, width, 1.2);
+            } else {
+                matrix(file, name("attn_q"), self.format, q, width, 2.0);
+                matrix(file, name("attn_k"), self.format, kv, width, 2.0);
+                matrix(file, name("attn_v"), self.format, kv, width, 1.0);
+                matrix(file, name("ffn_gate"), self.format, ff, width, 1.5);
+                matrix(file, name("ffn_up"), self.format, ff, width, 1.0);
+            }
             matrix(file, name("attn_output"), self.format, width, q, 1.0);
-            matrix(file, name("ffn_gate"), self.format, ff, width, 1.5);
-            matrix(file, name("ffn_up"), self.format, ff, width, 1.0);
             matrix(file, name("ffn_down"), self.format, width, ff, 1.0);
         }
         let mut random = Noise(self.seed ^ 0x5eed);
@@ -304,7 +338,11 @@ impl TinyModel {
         };
         vector(file, "output_norm.weight".into(), width, 1.0);
         if self.rope_factors {
-            vector(file, "rope_freqs.weight".into(), self.head_len / 2, 2.0);
+            vector(file, "rope_freqs.weight".into(), self.rope_len / 2, 2.0);
+        }
+        if self.long_rope {
+            vector(file, "rope_factors_short.weight".into(), self.rope_len / 2, 1.0);
+            vector(file, "rope_factors_long.weight".into(), self.rope_len / 2, 4.0);
         }
         for layer in 0..self.layers {
             let name = |part: &str| format!("blk.{layer}.{part}");
@@ -388,10 +426,10 @@ fn bpe_vocabulary(model: &TinyModel, file: &mut GgufFile) -> usize {
     kinds.resize(tokens.len(), 1);
     let count = tokens.len();
     file.set("tokenizer.ggml.model", GgufValue::Text("gpt2".into()));
-    let pre = if model.architecture == "llama" {
-        "smollm"
-    } else {
-        "qwen2"
+    let pre = match model.architecture {
+        "llama" => "smollm",
+        "mistral3" => "tekken",
+        _ => "qwen2",
     };
     file.set("tokenizer.ggml.pre", GgufValue::Text(pre.into()));
     file.set("tokenizer.ggml.tokens", GgufValue::Texts(tokens));

@@ -1,7 +1,7 @@
 // A model file in other formats: as 32-bit floats, so that two engines can be compared without the rounding of
 // activations that comes with quantised weights, or as Q4_0 and Q8_0, so that there is a real file of each. Written from the
 // block layouts in ggml-common.h and the reference quantisers in ggml-quants.c, independent of the engine under test.
-import { closeSync, openSync, readFileSync, writeSync } from "node:fs";
+import { closeSync, ftruncateSync, openSync, readFileSync, writeSync } from "node:fs";
 import { Reader } from "./gguf.mjs";
 
 const half = new Float32Array(65536);
@@ -209,14 +209,12 @@ function converted(bytes, at, kind, count, to) {
 
 const align = (position, alignment) => Math.ceil(position / alignment) * alignment;
 
-/** Writes `to`: the model `from` with its tensors in other formats; with 32-bit floats only unless told otherwise. */
-export function requantise(from, to, target = targets.F32) {
-  const bytes = readFileSync(from);
+/** What lies where in a model file. */
+export function survey(bytes) {
   const reader = new Reader(bytes);
   reader.pos = 8;
   const tensorCount = reader.u64();
   const keyCount = reader.u64();
-  const keysAt = reader.pos;
   for (let i = 0; i < keyCount; i += 1) {
     reader.text();
     reader.skip(reader.u32());
@@ -226,36 +224,49 @@ export function requantise(from, to, target = targets.F32) {
   for (let i = 0; i < tensorCount; i += 1) {
     const start = reader.pos;
     reader.text();
-    const dimensions = reader.u32();
-    let count = 1;
-    for (let d = 0; d < dimensions; d += 1) count *= reader.u64();
-    const shapeEnd = reader.pos;
-    tensors.push({ head: bytes.subarray(start, shapeEnd), count, kind: reader.u32(), offset: reader.u64() });
+    const shape = Array.from({ length: reader.u32() }, () => reader.u64());
+    const head = bytes.subarray(start, reader.pos);
+    const count = shape.reduce((product, size) => product * size, 1);
+    tensors.push({ head, shape, count, kind: reader.u32(), offset: reader.u64() });
   }
   const dataAt = align(reader.pos, 32);
+  for (const tensor of tensors) tensor.at = dataAt + tensor.offset;
+  return { keys: bytes.subarray(0, keysEnd), tensors };
+}
 
+/** The header of that file with its tensors in these formats, where each tensor then begins, and where all end. */
+export function layout({ keys, tensors }, kinds) {
   const table = [];
-  let offset = 0;
-  for (const { head, count, kind } of tensors) {
+  const offsets = [];
+  let end = 0;
+  for (const [i, { head, count }] of tensors.entries()) {
     const tail = Buffer.alloc(12);
-    tail.writeUInt32LE(target(kind), 0);
-    tail.writeBigUInt64LE(BigInt(offset), 4);
+    tail.writeUInt32LE(kinds[i], 0);
+    tail.writeBigUInt64LE(BigInt(end), 4);
     table.push(head, tail);
-    offset = align(offset + bytesOf(target(kind), count), 32);
+    offsets.push(end);
+    end = align(end + bytesOf(kinds[i], count), 32);
   }
-  const head = Buffer.concat([bytes.subarray(0, 24), bytes.subarray(keysAt, keysEnd), ...table]);
+  const head = Buffer.concat([keys, ...table]);
+  const dataAt = align(head.length, 32);
+  return { head, places: offsets.map((offset) => dataAt + offset), end: dataAt + end };
+}
+
+/** Writes `to`: the model `from` with its tensors in other formats; with 32-bit floats only unless told otherwise. */
+export function requantise(from, to, target = targets.F32) {
+  const bytes = readFileSync(from);
+  const model = survey(bytes);
+  const kinds = model.tensors.map(({ kind }) => target(kind));
+  const { head, places, end } = layout(model, kinds);
   const file = openSync(to, "w");
   try {
     writeSync(file, head, 0, head.length, 0);
-    const newDataAt = align(head.length, 32);
-    let position = newDataAt;
-    for (const { count, kind, offset } of tensors) {
-      const data = converted(bytes, dataAt + offset, kind, count, target(kind));
+    for (const [i, { at, count, kind }] of model.tensors.entries()) {
+      const data = converted(bytes, at, kind, count, kinds[i]);
       for (let done = 0; done < data.length; )
-        done += writeSync(file, data, done, Math.min(data.length - done, 1 << 26), position + done);
-      position = newDataAt + align(position - newDataAt + data.length, 32);
+        done += writeSync(file, data, done, Math.min(data.length - done, 1 << 26), places[i] + done);
     }
-    writeSync(file, Buffer.alloc(32), 0, 32, position);
+    ftruncateSync(file, end);
   } finally {
     closeSync(file);
   }

@@ -14,7 +14,7 @@ use super::cpu::{Cache, Cpu, Workspace};
 use super::{Backend, Linear, Rows, Segment, Shape, Slot};
 use crate::error::EngineError;
 use crate::gguf::DType;
-use crate::model::Activation;
+use crate::model::{Activation, Rope};
 
 /// candle's product, everything else by [`Cpu`].
 #[derive(Debug)]
@@ -139,8 +139,8 @@ impl Backend for Candle {
         self.0.clear(cache);
     }
 
-    fn begin(&self, work: &mut Workspace, segments: Vec<Segment<Cache>>, frequencies: &[Vec<f64>; 2]) {
-        self.0.begin(work, segments, frequencies);
+    fn begin(&self, work: &mut Workspace, segments: Vec<Segment<Cache>>, ropes: &[Rope; 2]) {
+        self.0.begin(work, segments, ropes);
     }
 
     fn end(&self, work: &mut Workspace) -> Vec<Segment<Cache>> {

@@ -11,7 +11,7 @@ use kwaainet_platform::{MaybeSend, MaybeSync};
 
 use crate::error::EngineError;
 use crate::gguf::DType;
-use crate::model::{Activation, RopeKind};
+use crate::model::{Activation, Rope, RopeKind};
 
 /// A buffer of a workspace. Each has a row for every token of the block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,13 +143,8 @@ pub(crate) trait Backend: std::fmt::Debug + MaybeSend + MaybeSync + 'static {
     /// Forgets everything, including what nobody should look at any more.
     fn clear(&self, cache: &mut Self::Cache);
 
-    /// Begins a block. `frequencies` are those of rope, for each kind of layer.
-    fn begin(
-        &self,
-        work: &mut Self::Workspace,
-        segments: Vec<Segment<Self::Cache>>,
-        frequencies: &[Vec<f64>; 2],
-    );
+    /// Begins a block. `ropes` rotate, in each kind of layer.
+    fn begin(&self, work: &mut Self::Workspace, segments: Vec<Segment<Self::Cache>>, ropes: &[Rope; 2]);
 
     /// Ends it, and gives the caches back.
     fn end(&self, work: &mut Self::Workspace) -> Vec<Segment<Self::Cache>>;
@@ -166,7 +161,7 @@ pub(crate) trait Backend: std::fmt::Debug + MaybeSend + MaybeSync + 'static {
     /// Products that share their input.
     fn multiply(&self, work: &mut Self::Workspace, from: Slot, products: &[Linear<'_, Self::Matrix>]);
 
-    /// Rotates queries or keys; `kind` chooses the frequencies.
+    /// Rotates queries or keys; `kind` chooses the rope.
     fn rotate(&self, work: &mut Self::Workspace, slot: Slot, kind: usize);
 
     /// Puts keys and values of the block into the caches of a layer.

@@ -1,5 +1,6 @@
 //! What the metadata says about the shape of a model, checked before anything is computed from it.
 
+use super::rope::RopeScaling;
 use crate::error::EngineError;
 use crate::gguf::{Gguf, Metadata, OptionalKey};
 
@@ -7,6 +8,9 @@ use crate::gguf::{Gguf, Metadata, OptionalKey};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Architecture {
     Llama,
+    /// Ministral 3 and its kin; Mistral 7B to Nemo are `llama` in GGUF.
+    Mistral3,
+    Phi3,
     Qwen2,
     Qwen3,
     Gemma3,
@@ -15,9 +19,9 @@ pub(crate) enum Architecture {
 /// Which elements of a head are rotated together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RopeKind {
-    /// Neighbours: (0, 1), (2, 3), … ("norm" in ggml), for llama.
+    /// Neighbours: (0, 1), (2, 3), … ("norm" in ggml), for llama and mistral3.
     Adjacent,
-    /// Halves: (0, d/2), (1, d/2 + 1), … ("neox" in ggml), for qwen and gemma.
+    /// Halves: (0, d/2), (1, d/2 + 1), … ("neox" in ggml), for phi3, qwen and gemma.
     Halves,
 }
 
@@ -48,8 +52,7 @@ pub(crate) struct Config {
     pub(crate) rope_base: f32,
     /// Base of the layers with a sliding window.
     pub(crate) rope_base_local: f32,
-    /// Positions are multiplied by this (linear scaling), in layers without a window.
-    pub(crate) rope_scale: f32,
+    pub(crate) rope_scaling: RopeScaling,
     pub(crate) attention_scale: f32,
     pub(crate) embedding_scale: f32,
     /// Tokens that a local layer sees, itself included.
@@ -71,6 +74,8 @@ impl Config {
         let name = meta.str("general.architecture")?;
         let architecture = match name {
             "llama" => Architecture::Llama,
+            "mistral3" => Architecture::Mistral3,
+            "phi3" => Architecture::Phi3,
             "qwen2" => Architecture::Qwen2,
             "qwen3" => Architecture::Qwen3,
             "gemma3" => Architecture::Gemma3,
@@ -118,6 +123,18 @@ impl Config {
         if !(0.0..1.0).contains(&norm_eps) {
             return Err(invalid("the epsilon of the norms is not between 0 and 1"));
         }
+        let rope_scaling = RopeScaling::read(meta, name)?;
+        let mut context = meta.u32(&key("context_length"))?.max(1);
+        if meta
+            .f32(&key("attention.temperature_scale"))
+            .optional()?
+            .unwrap_or(0.0)
+            != 0.0
+        {
+            // From this position on mistral3's attention grows sharper (Llama 4's temperature), which is not
+            // implemented; before it the temperature is exactly 1.
+            context = context.min(rope_scaling.original_context);
+        }
         let scale_by = if gemma && layers == 62 {
             // Gemma 3 27B alone scales by width / heads (llama.cpp, LLM_ARCH_GEMMA3).
             width as f32 / heads as f32
@@ -133,16 +150,16 @@ impl Config {
             kv_heads,
             head_len,
             feed_forward: in_range(meta, &key("feed_forward_length"), WIDEST)?,
-            context: meta.u32(&key("context_length"))?.max(1),
+            context,
             norm_eps,
             rope: match architecture {
-                Architecture::Llama => RopeKind::Adjacent,
+                Architecture::Llama | Architecture::Mistral3 => RopeKind::Adjacent,
                 _ => RopeKind::Halves,
             },
             rope_len,
             rope_base: rope_base(meta, &key("rope.freq_base"))?,
             rope_base_local: rope_base(meta, &key("rope.freq_base_swa"))?,
-            rope_scale: rope_scale(meta, name)?,
+            rope_scaling,
             attention_scale: 1.0 / scale_by.sqrt(),
             embedding_scale: if gemma { (width as f32).sqrt() } else { 1.0 },
             window: match meta.u32(&key("attention.sliding_window")).optional()? {
@@ -183,19 +200,19 @@ impl Config {
     }
 }
 
-fn invalid(reason: &str) -> EngineError {
+pub(super) fn invalid(reason: &str) -> EngineError {
     EngineError::InvalidModel {
         reason: reason.to_owned(),
     }
 }
 
-fn unsupported(feature: &str) -> EngineError {
+pub(super) fn unsupported(feature: &str) -> EngineError {
     EngineError::UnsupportedFeature {
         feature: feature.to_owned(),
     }
 }
 
-fn in_range(meta: &Metadata, key: &str, largest: u32) -> Result<usize, EngineError> {
+pub(super) fn in_range(meta: &Metadata, key: &str, largest: u32) -> Result<usize, EngineError> {
     let value = meta.u32(key)?;
     if value == 0 || value > largest {
         return Err(invalid(&format!("{key} is {value}, not 1 to {largest}")));
@@ -223,26 +240,4 @@ fn rope_base(meta: &Metadata, key: &str) -> Result<f32, EngineError> {
         return Err(invalid(&format!("{key} is {base}, below 1")));
     }
     Ok(base)
-}
-
-fn rope_scale(meta: &Metadata, name: &str) -> Result<f32, EngineError> {
-    let factor = meta.f32(&format!("{name}.rope.scaling.factor")).optional()?;
-    let kind = meta.str(&format!("{name}.rope.scaling.type")).optional()?;
-    // Files of 2023 have only this key.
-    let old = meta.f32(&format!("{name}.rope.scale_linear")).optional()?;
-    let factor = match kind {
-        None => factor.or(old),
-        Some("none") => None,
-        Some("linear") => factor,
-        Some(other) => {
-            return Err(unsupported(&format!("rope scaling of the type {other:?}")));
-        }
-    };
-    let factor = factor.unwrap_or(1.0);
-    // 0 means "none" in llama.cpp.
-    let factor = if factor == 0.0 { 1.0 } else { factor };
-    if !(0.001..=1000.0).contains(&factor) {
-        return Err(invalid(&format!("the rope scaling factor is {factor}")));
-    }
-    Ok(1.0 / factor)
 }

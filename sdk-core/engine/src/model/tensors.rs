@@ -13,6 +13,9 @@ pub(crate) enum Role {
     OutputNorm,
     Output,
     RopeFactors,
+    /// LongRoPE's, for contexts up to the original length and beyond it.
+    ShortRopeFactors,
+    LongRopeFactors,
     Layer(usize, Part),
 }
 
@@ -121,6 +124,32 @@ fn parts(config: &Config) -> Vec<(&'static str, Part, Use, bool)> {
     list
 }
 
+/// Tensors that hold several matrices or biases, one below the other: suffix, parts with their rows, and the length of
+/// a row, none for a bias.
+type Fused = (&'static str, Vec<(Part, usize)>, Option<usize>);
+
+fn fused(config: &Config) -> Vec<Fused> {
+    let (q, kv) = (config.query_len(), config.kv_len());
+    let qkv = |query, key, value| vec![(query, q), (key, kv), (value, kv)];
+    let mut list = vec![
+        (
+            "attn_qkv.weight",
+            qkv(Part::Query, Part::Key, Part::Value),
+            Some(config.width),
+        ),
+        (
+            "attn_qkv.bias",
+            qkv(Part::QueryBias, Part::KeyBias, Part::ValueBias),
+            None,
+        ),
+    ];
+    if config.architecture == Architecture::Phi3 {
+        let halves = vec![(Part::Gate, config.feed_forward), (Part::Up, config.feed_forward)];
+        list.push(("ffn_up.weight", halves, Some(config.width)));
+    }
+    list
+}
+
 impl TensorMap {
     /// Finds every tensor, checks its shape, and refuses files with tensors that we would have to ignore.
     pub(crate) fn find(gguf: &Gguf, config: &Config) -> Result<Self, EngineError> {
@@ -145,11 +174,25 @@ impl TensorMap {
             len: config.rope_len / 2,
         };
         map.add(gguf, "rope_freqs.weight", Role::RopeFactors, factors, true)?;
+        if config.architecture == Architecture::Phi3 {
+            for (name, role) in [
+                ("rope_factors_short.weight", Role::ShortRopeFactors),
+                ("rope_factors_long.weight", Role::LongRopeFactors),
+            ] {
+                map.add(gguf, name, role, factors, true)?;
+            }
+        }
         let parts = parts(config);
+        let fused = fused(config);
         for layer in 0..config.layers {
+            for (suffix, parts, columns) in &fused {
+                map.split(gguf, layer, suffix, parts, *columns)?;
+            }
             for (suffix, part, used_as, optional) in &parts {
-                let name = format!("blk.{layer}.{suffix}");
-                map.add(gguf, &name, Role::Layer(layer, *part), *used_as, *optional)?;
+                let role = Role::Layer(layer, *part);
+                if !map.tensors.contains_key(&role) {
+                    map.add(gguf, &format!("blk.{layer}.{suffix}"), role, *used_as, *optional)?;
+                }
             }
         }
         map.refuse_unused(gguf)?;
@@ -164,43 +207,57 @@ impl TensorMap {
         used_as: Use,
         optional: bool,
     ) -> Result<(), EngineError> {
-        let Some(tensor) = gguf.tensor(name) else {
-            return if optional {
+        match gguf.tensor(name) {
+            Some(tensor) => {
+                check(tensor, used_as)?;
+                self.tensors.insert(role, (tensor.clone(), used_as));
                 Ok(())
-            } else {
-                Err(EngineError::MissingTensor {
-                    name: name.to_owned(),
-                })
-            };
-        };
-        let expected = used_as.shape();
-        // A trailing size of 1 says nothing.
-        let mut found = tensor.shape.clone();
-        while found.len() > expected.len() && found.last() == Some(&1) {
-            found.pop();
-        }
-        if found != expected {
-            return Err(EngineError::TensorShape {
+            }
+            None if optional => Ok(()),
+            None => Err(EngineError::MissingTensor {
                 name: name.to_owned(),
-                expected,
-                found: tensor.shape.clone(),
-            });
+            }),
         }
-        let is_float = matches!(tensor.dtype, DType::F32 | DType::F16 | DType::Bf16);
-        if matches!(used_as, Use::Vector { .. }) && !is_float {
-            return Err(EngineError::UnsupportedFeature {
-                feature: format!("a quantised vector ({name} in {})", tensor.dtype),
-            });
+    }
+
+    /// Rows lie one after the other in a file, so that a part of a tensor is a tensor itself.
+    fn split(
+        &mut self,
+        gguf: &Gguf,
+        layer: usize,
+        suffix: &str,
+        parts: &[(Part, usize)],
+        columns: Option<usize>,
+    ) -> Result<(), EngineError> {
+        let Some(tensor) = gguf.tensor(&format!("blk.{layer}.{suffix}")) else {
+            return Ok(());
+        };
+        let of_rows = |rows| match columns {
+            Some(columns) => Use::Matrix { rows, columns },
+            None => Use::Vector { len: rows },
+        };
+        let all = parts
+            .iter()
+            .fold(0, |sum: usize, (_, rows)| sum.saturating_add(*rows));
+        check(tensor, of_rows(all))?;
+        let row_bytes = tensor.bytes / (all as u64).max(1);
+        let mut offset = tensor.offset;
+        for (part, rows) in parts {
+            let used_as = of_rows(*rows);
+            let piece = TensorInfo {
+                shape: used_as.shape(),
+                offset,
+                bytes: row_bytes.saturating_mul(*rows as u64),
+                ..tensor.clone()
+            };
+            offset = offset.saturating_add(piece.bytes);
+            self.tensors.insert(Role::Layer(layer, *part), (piece, used_as));
         }
-        self.tensors.insert(role, (tensor.clone(), used_as));
         Ok(())
     }
 
     /// A tensor that we do not know does something; leaving it out would give wrong answers without a word.
     fn refuse_unused(&self, gguf: &Gguf) -> Result<(), EngineError> {
-        if self.tensors.len() == gguf.tensors.len() {
-            return Ok(());
-        }
         let known: std::collections::BTreeSet<&str> = self
             .tensors
             .values()
@@ -219,4 +276,28 @@ impl TensorMap {
             }),
         }
     }
+}
+
+/// Whether the tensor can be used as it shall be.
+fn check(tensor: &TensorInfo, used_as: Use) -> Result<(), EngineError> {
+    let expected = used_as.shape();
+    // A trailing size of 1 says nothing.
+    let mut found = tensor.shape.clone();
+    while found.len() > expected.len() && found.last() == Some(&1) {
+        found.pop();
+    }
+    if found != expected {
+        return Err(EngineError::TensorShape {
+            name: tensor.name.clone(),
+            expected,
+            found: tensor.shape.clone(),
+        });
+    }
+    let is_float = matches!(tensor.dtype, DType::F32 | DType::F16 | DType::Bf16);
+    if matches!(used_as, Use::Vector { .. }) && !is_float {
+        return Err(EngineError::UnsupportedFeature {
+            feature: format!("a quantised vector ({} in {})", tensor.name, tensor.dtype),
+        });
+    }
+    Ok(())
 }

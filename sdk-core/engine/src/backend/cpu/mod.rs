@@ -50,7 +50,7 @@ use self::packed::{PackedMatrix, packed_bytes};
 use super::{Backend, Linear, Rows, Segment, Shape, Slot};
 use crate::error::EngineError;
 use crate::gguf::DType;
-use crate::model::Activation;
+use crate::model::{Activation, Rope};
 
 pub(crate) use self::half::{bf16_to_f32, f16_to_f32};
 
@@ -272,12 +272,12 @@ impl Backend for Cpu {
         }
     }
 
-    fn begin(&self, work: &mut Workspace, segments: Vec<Segment<Cache>>, frequencies: &[Vec<f64>; 2]) {
+    fn begin(&self, work: &mut Workspace, segments: Vec<Segment<Cache>>, ropes: &[Rope; 2]) {
         work.tokens = segments.iter().map(|segment| segment.tokens).sum();
-        for (rotation, frequencies) in work.rotations.iter_mut().zip(frequencies) {
+        for (rotation, rope) in work.rotations.iter_mut().zip(ropes) {
             rotation.clear();
             for segment in &segments {
-                rotation.prepare(frequencies, segment.first, segment.tokens);
+                rotation.prepare(rope, segment.first, segment.tokens);
             }
         }
         work.segments = segments;

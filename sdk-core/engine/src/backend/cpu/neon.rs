@@ -155,6 +155,7 @@ impl Dot for DotProd {
 // whole vector.
 impl<D: Dot> Simd for Neon<D> {
     const LANES: usize = 4;
+    const REGISTERS: usize = 32;
     const SIGNED_OFFSET: i32 = 0;
     const TILE: usize = D::TILE;
     type Bytes = uint8x16_t;
@@ -275,10 +276,6 @@ impl<D: Dot> Simd for Neon<D> {
     #[inline(always)]
     unsafe fn store(a: float32x4_t, to: *mut f32) {
         unsafe { vst1q_f32(to, a) }
-    }
-    #[inline(always)]
-    unsafe fn add(a: float32x4_t, b: float32x4_t) -> float32x4_t {
-        unsafe { vaddq_f32(a, b) }
     }
     #[inline(always)]
     unsafe fn mul(a: float32x4_t, b: float32x4_t) -> float32x4_t {

@@ -11,7 +11,7 @@
 
 use super::isa::{Isa, for_each_isa};
 use super::simd::Simd;
-use crate::model::{Activation, RopeKind};
+use crate::model::{Activation, Rope, RopeKind};
 
 const LANES: usize = 16;
 
@@ -163,14 +163,14 @@ impl Rotation {
         self.sin.clear();
     }
 
-    /// Adds the positions from `first` on. `frequencies` are those of the pairs, scaling and factors included.
-    pub(crate) fn prepare(&mut self, frequencies: &[f64], first: usize, tokens: usize) {
-        self.pairs = frequencies.len();
+    /// Adds the positions from `first` on.
+    pub(crate) fn prepare(&mut self, rope: &Rope, first: usize, tokens: usize) {
+        self.pairs = rope.frequencies.len();
         for position in first..first.saturating_add(tokens) {
-            for frequency in frequencies {
+            for frequency in &rope.frequencies {
                 let (sin, cos) = (position as f64 * frequency).sin_cos();
-                self.cos.push(cos as f32);
-                self.sin.push(sin as f32);
+                self.cos.push((cos * rope.magnitude) as f32);
+                self.sin.push((sin * rope.magnitude) as f32);
             }
         }
     }

@@ -17,7 +17,7 @@ use super::packed::PackedMatrix;
 use crate::backend::KvFormat;
 use crate::error::EngineError;
 use crate::gguf::DType;
-use crate::model::{Activation, RopeKind};
+use crate::model::{Activation, Rope, RopeKind};
 
 /// Runs pieces backwards, and claims to be four: an order that depends on nothing would not notice.
 #[derive(Debug, Default)]
@@ -375,7 +375,11 @@ fn gates_and_norms_are_their_formulas() {
 #[test]
 fn rotation_turns_pairs_by_position() {
     let mut rotation = ops::Rotation::default();
-    rotation.prepare(&[1.0, 0.25], 3, 2);
+    let rope = Rope {
+        frequencies: vec![1.0, 0.25],
+        magnitude: 2.0,
+    };
+    rotation.prepare(&rope, 3, 2);
     // One head of six, of which four are rotated; two tokens.
     let x: Vec<f32> = (1..=12).map(|n| n as f32).collect();
     for (kind, pairs) in [
@@ -389,11 +393,11 @@ fn rotation_turns_pairs_by_position() {
                 let angle = (3 + token) as f32 * [1.0, 0.25][pair];
                 let (a, b) = (token * 6 + a, token * 6 + b);
                 assert!(
-                    (turned[a] - (x[a] * angle.cos() - x[b] * angle.sin())).abs() < 1e-5,
+                    (turned[a] - 2.0 * (x[a] * angle.cos() - x[b] * angle.sin())).abs() < 1e-5,
                     "{kind:?}"
                 );
                 assert!(
-                    (turned[b] - (x[a] * angle.sin() + x[b] * angle.cos())).abs() < 1e-5,
+                    (turned[b] - 2.0 * (x[a] * angle.sin() + x[b] * angle.cos())).abs() < 1e-5,
                     "{kind:?}"
                 );
             }
