@@ -279,6 +279,9 @@ pub struct Serve {
         value_delimiter = ','
     )]
     pub allow_origin: Vec<String>,
+    /// Answers to make at the same time, as far as memory allows; others wait [default: 4]
+    #[arg(long, env = "KWAAINET_PARALLEL", value_name = "N")]
+    pub parallel: Option<usize>,
 }
 
 /// `kwaainet bench`

@@ -52,6 +52,8 @@ pub struct Serve {
     pub api_key: Option<String>,
     /// Origins of web pages that may call.
     pub allow_origin: Vec<String>,
+    /// Answers to make at the same time.
+    pub parallel: Option<usize>,
 }
 
 impl FileConfig {

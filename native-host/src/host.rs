@@ -272,6 +272,7 @@ impl Host {
             context_length: self.settings.context,
             parallel: Arc::clone(&self.platform.parallel),
             memory_limit: Some(u64::from(self.settings.limits.memory) << 20),
+            ..kwaainet_engine::LoadOptions::default()
         };
         let mut ignore = |_: u64, _: u64| {};
         Ok(block_on(LoadedModel::load(

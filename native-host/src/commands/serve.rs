@@ -16,6 +16,10 @@ use crate::{HostError, exit};
 
 /// Next to the port that Ollama made usual for this kind of server.
 pub(super) const PORT: u16 = 11_435;
+/// Answers at the same time: from here on, each further one gains little on two processors.
+const PARALLEL: usize = 4;
+/// More caches than that are a mistake.
+const MOST_PARALLEL: usize = 64;
 
 pub(super) fn run(context: &Context, args: Serve) -> Result<u8, HostError> {
     let configured = context.settings.serve.clone();
@@ -32,6 +36,10 @@ pub(super) fn run(context: &Context, args: Serve) -> Result<u8, HostError> {
     for origin in &origins {
         check_origin(origin)?;
     }
+    let parallel = args.parallel.or(configured.parallel).unwrap_or(PARALLEL);
+    if !(1..=MOST_PARALLEL).contains(&parallel) {
+        return Err(HostError::Usage(format!("parallel: use 1 to {MOST_PARALLEL}")));
+    }
     let cancel = context.interrupt.begin();
     // The address first: finding it taken after minutes of loading would be annoying.
     let server = Server::bind(&host_name, args.port.or(configured.port).unwrap_or(PORT))?;
@@ -44,6 +52,7 @@ pub(super) fn run(context: &Context, args: Serve) -> Result<u8, HostError> {
         Some(named) => Host::open_with_model(&context.settings, Some(named))?,
         None => first_of_catalogue(context)?,
     };
+    host.core().set_answers_at_once(parallel);
     let progress = ProgressView::new(context.output);
     let loaded = host.load(&model, &progress_only(&progress), &cancel);
     progress.clear();

@@ -320,6 +320,12 @@ impl Generation {
         Self::evaluate(generations, &batch);
     }
 
+    /// Whether the next step evaluates something.
+    pub fn computes_next(&self) -> bool {
+        let answers = self.chosen.is_empty() && self.pending.is_some();
+        !self.is_over && !self.is_complete() && self.computed.is_none() && (self.is_prompt() || answers)
+    }
+
     fn is_prompt(&self) -> bool {
         self.session.evaluated() < self.session.tokens().len()
     }

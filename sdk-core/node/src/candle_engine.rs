@@ -1,6 +1,6 @@
 //! The engine of this device, as the node uses it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kwaainet_engine::tokenizer::EncodeOptions;
 use kwaainet_engine::{
@@ -9,6 +9,7 @@ use kwaainet_engine::{
 use kwaainet_platform::{BoxFuture, Parallel, ReadAt, boxed};
 use kwaainet_types::{ChatMessage, Permit, RunAi};
 
+use crate::batch::Batch;
 use crate::engine::{InferenceEngine, LoadProgress, LoadWish, Run, RunOptions, RunStep, RunnableModel};
 
 /// Runs models with `kwaainet_engine` on this device's processors. (The name is the specification's.)
@@ -47,28 +48,70 @@ impl InferenceEngine for CandleEngine {
                 context_length: wish.context_length,
                 parallel: Arc::clone(&self.parallel),
                 memory_limit: Some(wish.memory_bytes),
+                ..LoadOptions::default()
             };
             let mut told = |done: u64, total: u64| progress.loaded(done, total);
             let model = LoadedModel::load(permit, file, options, &mut told).await?;
+            // Each answer at the same time needs a cache of its own; one is in the plan.
+            let plan = model.memory_plan();
+            let room = wish.memory_bytes.saturating_sub(plan.total());
+            let more = room.checked_div(plan.kv_cache).unwrap_or_default();
+            let answers = wish
+                .answers
+                .clamp(1, usize::try_from(more).unwrap_or(usize::MAX).saturating_add(1));
             Ok(Arc::new(CandleModel {
                 model: Arc::new(model),
-                idle: Arc::default(),
+                answers,
+                desk: Arc::default(),
             }) as Arc<dyn RunnableModel>)
         })
     }
 }
 
-/// The session of the answer before, whose cache the next one can take over.
-type Idle = Arc<Mutex<Option<Session>>>;
+/// What the answers of a model share.
+#[derive(Debug, Default)]
+struct Desk {
+    /// Sessions of answers before, whose caches the next ones can take over.
+    idle: Mutex<Vec<Session>>,
+    batch: Batch,
+}
+
+impl Desk {
+    fn idle(&self) -> MutexGuard<'_, Vec<Session>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The session that knows most of this prompt's beginning. A new one is better than none, unless `most` are there.
+    fn session(&self, prompt: &[u32], model: &Arc<LoadedModel>, most: usize) -> Result<Session, EngineError> {
+        let mut idle = self.idle();
+        let known = |session: &Session| {
+            let same = session.tokens().iter().zip(prompt);
+            same.take_while(|(a, b)| a == b).count()
+        };
+        let best = (0..idle.len()).max_by_key(|at| idle.get(*at).map_or(0, known));
+        let in_use = Arc::strong_count(model).saturating_sub(1);
+        match best {
+            Some(at) if idle.get(at).map_or(0, known) > 0 || in_use >= most => Ok(idle.swap_remove(at)),
+            _ => Session::new(Arc::clone(model)),
+        }
+    }
+}
 
 struct CandleModel {
     model: Arc<LoadedModel>,
-    idle: Idle,
+    answers: usize,
+    desk: Arc<Desk>,
 }
 
 impl RunnableModel for CandleModel {
     fn memory_bytes(&self) -> u64 {
-        self.model.memory_bytes()
+        let more = self.answers.saturating_sub(1) as u64;
+        let caches = self.model.memory_plan().kv_cache.saturating_mul(more);
+        self.model.memory_bytes().saturating_add(caches)
+    }
+
+    fn answers(&self) -> usize {
+        self.answers
     }
 
     fn context_length(&self) -> usize {
@@ -108,11 +151,7 @@ impl RunnableModel for CandleModel {
         prompt: &[u32],
         options: RunOptions,
     ) -> Result<Box<dyn Run>, EngineError> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let session = match idle {
-            Some(session) => session,
-            None => Session::new(Arc::clone(&self.model))?,
-        };
+        let session = self.desk.session(prompt, &self.model, self.answers)?;
         let defaults = GenerationOptions::default();
         let options = GenerationOptions {
             guesses: options.guesses.unwrap_or(defaults.guesses),
@@ -123,31 +162,35 @@ impl RunnableModel for CandleModel {
             ..defaults
         };
         let generation = Generation::new(session, prompt, options)?;
+        self.desk.batch.enter();
         Ok(Box::new(CandleRun {
-            idle: Arc::clone(&self.idle),
+            desk: Arc::clone(&self.desk),
+            reused_tokens: generation.usage().reused_tokens,
             generation: Some(generation),
         }))
     }
 }
 
 struct CandleRun {
-    idle: Idle,
-    /// There until it is dropped.
+    desk: Arc<Desk>,
+    reused_tokens: usize,
+    /// There until it is dropped, or lost in a panic.
     generation: Option<Generation>,
 }
 
 impl Run for CandleRun {
     fn reused_tokens(&self) -> usize {
-        self.generation
-            .as_ref()
-            .map_or(0, |generation| generation.usage().reused_tokens)
+        self.reused_tokens
     }
 
     fn step(&mut self, permit: &Permit<RunAi>, slice: usize) -> Result<RunStep, EngineError> {
-        let Some(generation) = &mut self.generation else {
-            return Err(EngineError::WrongOrder("this answer is over"));
-        };
+        let lost = || EngineError::WrongOrder("what was to compute this answer has failed: ask again");
+        let mut generation = self.generation.take().ok_or_else(lost)?;
         generation.set_prefill_slice(slice);
+        if generation.computes_next() {
+            generation = self.desk.batch.compute(permit, generation).ok_or_else(lost)?;
+        }
+        let generation = self.generation.insert(generation);
         Ok(match generation.step(permit)? {
             Step::Prefilled { .. } => RunStep::Prefilled,
             Step::Token { id, text } => RunStep::Token { id, text },
@@ -159,7 +202,9 @@ impl Run for CandleRun {
 impl Drop for CandleRun {
     fn drop(&mut self) {
         // What was evaluated serves the next turn, however this answer ended.
-        let session = self.generation.take().map(Generation::into_session);
-        *self.idle.lock().unwrap_or_else(PoisonError::into_inner) = session;
+        if let Some(generation) = self.generation.take() {
+            self.desk.idle().push(generation.into_session());
+        }
+        self.desk.batch.leave();
     }
 }

@@ -1,6 +1,7 @@
 //! The node itself: what it is made of, and the specification's methods.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::lock::Mutex as AsyncMutex;
@@ -147,6 +148,7 @@ pub struct KwaaiNetCore {
     /// The last one was used last.
     pub(crate) loaded: Mutex<Vec<Loaded>>,
     pub(crate) turns: Turns,
+    answers_at_once: AtomicUsize,
     pub(crate) activity: Activity,
     pub(crate) metrics: Mutex<ContributionMetrics>,
     /// One change of consent at a time.
@@ -211,11 +213,23 @@ impl KwaaiNetCore {
             local_models: Mutex::default(),
             loaded: Mutex::default(),
             turns: Turns::new(MOST_WAITING),
+            answers_at_once: AtomicUsize::new(1),
             activity: Activity::default(),
             metrics: Mutex::default(),
             consent_change: AsyncMutex::new(()),
             started: AsyncMutex::new(false),
         })
+    }
+
+    /// Lets models that are loaded from now on make several answers at the same time, each on a thread of its own; fewer
+    /// where memory does not allow as many caches. They share each pass over the weights, so together they are made faster
+    /// than one after the other, and each slower than alone.
+    pub fn set_answers_at_once(&self, answers: usize) {
+        self.answers_at_once.store(answers.max(1), Ordering::Relaxed);
+    }
+
+    pub(crate) fn answers_at_once(&self) -> usize {
+        self.answers_at_once.load(Ordering::Relaxed)
     }
 
     /// Sets the configuration, as the operator.

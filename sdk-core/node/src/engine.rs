@@ -11,8 +11,10 @@ use kwaainet_types::{ChatMessage, FinishReason, Permit, RunAi};
 pub struct LoadWish {
     /// Longest prompt plus answer, in tokens; less if the model was trained for less.
     pub context_length: u32,
-    /// Memory for weights, cache and scratch together.
+    /// Memory for weights, caches and scratch together.
     pub memory_bytes: u64,
+    /// Answers to be made at the same time; fewer if memory does not allow it.
+    pub answers: usize,
 }
 
 /// What to generate from.
@@ -85,6 +87,11 @@ pub trait RunnableModel: MaybeSend + MaybeSync {
 
     /// Longest prompt plus answer, in tokens.
     fn context_length(&self) -> usize;
+
+    /// Answers that it can make at the same time.
+    fn answers(&self) -> usize {
+        1
+    }
 
     /// The tokens of a conversation, by the model's own template; some templates tell the model the date.
     ///

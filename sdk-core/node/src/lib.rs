@@ -16,6 +16,7 @@
 //! ```
 
 mod activity;
+mod batch;
 mod cancel;
 mod candle_engine;
 pub mod catalogue;

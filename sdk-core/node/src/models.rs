@@ -17,7 +17,7 @@ use crate::core::{KwaaiNetCore, Loaded, LocalModel, ModelHandle, Outlet, lock};
 use crate::engine::{LoadWish, RunnableModel};
 use crate::model_store::{Fetched, Order, Shelf};
 use crate::trusted::Trusted;
-use crate::turn::Turn;
+use crate::turn::{Share, Turn};
 use crate::{NodeError, manifest};
 
 /// A loaded model and the leave to use it.
@@ -284,9 +284,18 @@ impl KwaaiNetCore {
             } else {
                 Some(self.file(permit, id, stop, out).await?)
             };
-            let turn = stop.race(self.turns.next()).await??;
+            // Loading changes what is in memory: alone.
+            let share = if file.is_none() {
+                Share::Place
+            } else {
+                Share::Whole
+            };
+            let mut turn = stop.race(self.turns.next(share)).await??;
             let id = id.to_owned();
             if let Some(model) = self.loaded(&id) {
+                if share == Share::Whole {
+                    turn.share(model.answers());
+                }
                 let source = ModelSource::Memory;
                 return Ok(Ready {
                     id,
@@ -302,6 +311,7 @@ impl KwaaiNetCore {
             tries += 1;
             match self.load(permit, &entry, &*file, stop, out).await {
                 Ok(model) => {
+                    turn.share(model.answers());
                     return Ok(Ready {
                         id,
                         model,
@@ -376,6 +386,7 @@ impl KwaaiNetCore {
         let wish = LoadWish {
             context_length: self.config().context_length,
             memory_bytes: allowed.saturating_sub(taken),
+            answers: self.answers_at_once(),
         };
         let progress = |done: u64, total: u64| {
             let progress = Progress {

@@ -7,23 +7,53 @@ use futures::channel::oneshot;
 
 use crate::NodeError;
 
-/// A bounded queue in front of something that one at a time may use.
+/// A bounded queue in front of something that a few at a time may use, or one alone.
 #[derive(Debug)]
 pub(crate) struct Turns {
     state: Arc<Mutex<State>>,
     most_waiting: usize,
 }
 
-#[derive(Debug, Default)]
+/// How much of it somebody needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Share {
+    /// A place beside others.
+    Place,
+    /// All places.
+    Whole,
+}
+
+#[derive(Debug)]
 struct State {
-    taken: bool,
-    waiting: VecDeque<oneshot::Sender<Turn>>,
+    places: usize,
+    taken: usize,
+    waiting: VecDeque<(Share, oneshot::Sender<Turn>)>,
+}
+
+impl State {
+    fn needed(&self, share: Share) -> usize {
+        match share {
+            Share::Place => 1,
+            Share::Whole => self.places,
+        }
+    }
+
+    /// Takes places if they are free.
+    fn take(&mut self, share: Share) -> Option<usize> {
+        let needed = self.needed(share);
+        let after = self.taken.saturating_add(needed);
+        (after <= self.places).then(|| {
+            self.taken = after;
+            needed
+        })
+    }
 }
 
 /// Leave to go; the next one goes when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Turn {
     state: Arc<Mutex<State>>,
+    held: usize,
 }
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
@@ -31,23 +61,31 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 }
 
 impl Turns {
+    /// One place, and a queue of that length.
     pub(crate) fn new(most_waiting: usize) -> Self {
+        let state = State {
+            places: 1,
+            taken: 0,
+            waiting: VecDeque::new(),
+        };
         Self {
-            state: Arc::default(),
+            state: Arc::new(Mutex::new(state)),
             most_waiting,
         }
     }
 
     /// Waits for a turn; [`NodeError::Busy`] at once when too many wait already.
-    pub(crate) async fn next(&self) -> Result<Turn, NodeError> {
+    pub(crate) async fn next(&self, share: Share) -> Result<Turn, NodeError> {
         let receiver = {
             let mut state = lock(&self.state);
             // Those who went away while waiting do not count.
-            state.waiting.retain(|waiter| !waiter.is_canceled());
-            if !state.taken {
-                state.taken = true;
+            state.waiting.retain(|(_, waiter)| !waiter.is_canceled());
+            if state.waiting.is_empty()
+                && let Some(held) = state.take(share)
+            {
                 return Ok(Turn {
                     state: Arc::clone(&self.state),
+                    held,
                 });
             }
             if state.waiting.len() >= self.most_waiting {
@@ -56,7 +94,7 @@ impl Turns {
                 });
             }
             let (sender, receiver) = oneshot::channel();
-            state.waiting.push_back(sender);
+            state.waiting.push_back((share, sender));
             receiver
         };
         // INVARIANT: a sender is only dropped with its turn sent, or with the whole queue.
@@ -64,21 +102,50 @@ impl Turns {
     }
 }
 
+impl Turn {
+    /// Keeps one place of the whole, and says how many there are from now on.
+    pub(crate) fn share(&mut self, places: usize) {
+        {
+            let mut state = lock(&self.state);
+            state.taken = state.taken.saturating_sub(self.held).saturating_add(1);
+            state.places = places.max(1);
+            self.held = 1;
+        }
+        pass_on(&self.state);
+    }
+}
+
 impl Drop for Turn {
     fn drop(&mut self) {
-        let next = {
+        {
             let mut state = lock(&self.state);
-            let next = state.waiting.pop_front();
-            state.taken = next.is_some();
-            next
-        };
-        if let Some(next) = next {
-            // To somebody who just went away, the turn comes back, is dropped, and passes to the one behind; so
-            // does a turn that was sent but never received. The depth is bounded by the queue.
-            drop(next.send(Turn {
-                state: Arc::clone(&self.state),
-            }));
+            state.taken = state.taken.saturating_sub(self.held);
         }
+        pass_on(&self.state);
+    }
+}
+
+/// Gives free places to those who wait, in their order.
+fn pass_on(shared: &Arc<Mutex<State>>) {
+    loop {
+        let (turn, next) = {
+            let mut state = lock(shared);
+            let Some(share) = state.waiting.front().map(|(share, _)| *share) else {
+                return;
+            };
+            let Some(held) = state.take(share) else { return };
+            let turn = Turn {
+                state: Arc::clone(shared),
+                held,
+            };
+            match state.waiting.pop_front() {
+                Some((_, next)) => (turn, next),
+                None => return,
+            }
+        };
+        // To somebody who just went away, the turn comes back, is dropped, and passes to the one behind; so does a turn
+        // that was sent but never received. The depth is bounded by the queue.
+        drop(next.send(turn));
     }
 }
 
@@ -91,30 +158,52 @@ mod tests {
     #[test]
     fn turns_are_given_in_order_and_the_queue_is_bounded() {
         let turns = Turns::new(2);
-        let first = turns.next().now_or_never().unwrap().unwrap();
-        let mut second = Box::pin(turns.next());
-        let mut third = Box::pin(turns.next());
+        let first = turns.next(Share::Place).now_or_never().unwrap().unwrap();
+        let mut second = Box::pin(turns.next(Share::Place));
+        let mut third = Box::pin(turns.next(Share::Place));
         assert!((&mut second).now_or_never().is_none());
         assert!((&mut third).now_or_never().is_none());
-        let refused = turns.next().now_or_never().unwrap();
+        let refused = turns.next(Share::Place).now_or_never().unwrap();
         assert_eq!(refused.unwrap_err(), NodeError::Busy { waiting: 2 });
         drop(first);
         assert!((&mut third).now_or_never().is_none());
         drop((&mut second).now_or_never().unwrap());
         drop((&mut third).now_or_never().unwrap());
-        assert!(turns.next().now_or_never().unwrap().is_ok());
+        assert!(turns.next(Share::Place).now_or_never().unwrap().is_ok());
     }
 
     #[test]
     fn a_turn_given_to_somebody_who_left_passes_on() {
         let turns = Turns::new(8);
-        let first = turns.next().now_or_never().unwrap().unwrap();
-        let mut second = Box::pin(turns.next());
-        let mut third = Box::pin(turns.next());
+        let first = turns.next(Share::Place).now_or_never().unwrap().unwrap();
+        let mut second = Box::pin(turns.next(Share::Place));
+        let mut third = Box::pin(turns.next(Share::Place));
         assert!((&mut second).now_or_never().is_none());
         assert!((&mut third).now_or_never().is_none());
         drop(first); // sent to the second, which never looks
         drop(second);
         assert!((&mut third).now_or_never().is_some());
+    }
+
+    #[test]
+    fn places_are_shared_and_the_whole_waits_for_all_of_them() {
+        let turns = Turns::new(8);
+        let mut whole = turns.next(Share::Whole).now_or_never().unwrap().unwrap();
+        let mut second = Box::pin(turns.next(Share::Place));
+        assert!((&mut second).now_or_never().is_none());
+        whole.share(2);
+        let second = second.now_or_never().unwrap().unwrap();
+        let mut alone = Box::pin(turns.next(Share::Whole));
+        let mut behind = Box::pin(turns.next(Share::Place));
+        assert!((&mut alone).now_or_never().is_none());
+        drop(second);
+        // Nobody overtakes, or the whole might wait for ever.
+        assert!((&mut behind).now_or_never().is_none());
+        assert!((&mut alone).now_or_never().is_none());
+        drop(whole);
+        let alone = alone.now_or_never().unwrap().unwrap();
+        assert!((&mut behind).now_or_never().is_none());
+        drop(alone);
+        assert!(behind.now_or_never().is_some());
     }
 }
