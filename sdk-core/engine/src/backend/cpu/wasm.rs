@@ -144,6 +144,6 @@ impl Simd for Simd128 {
     }
     #[inline(always)]
     unsafe fn mul_add(a: v128, b: v128, c: v128) -> v128 {
-        dot::mul_add(a, b, c)
+        f32x4_add(f32x4_mul(a, b), c)
     }
 }

@@ -57,8 +57,3 @@ pub(super) fn total(sums: Sums) -> v128 {
 pub(super) fn total_signed(sums: Sums) -> v128 {
     total(sums)
 }
-
-#[inline(always)]
-pub(super) fn mul_add(a: v128, b: v128, c: v128) -> v128 {
-    f32x4_add(f32x4_mul(a, b), c)
-}

@@ -77,9 +77,3 @@ pub(super) fn total(sums: Sums) -> v128 {
 pub(super) fn total_signed(sums: Sums) -> v128 {
     i32x4_add(total(sums), i32x4_shl(i32x4_extadd_pairwise_i16x8(sums.upper), 4))
 }
-
-/// Fused where the machine can; else as without relaxed SIMD.
-#[inline(always)]
-pub(super) fn mul_add(a: v128, b: v128, c: v128) -> v128 {
-    f32x4_relaxed_madd(a, b, c)
-}
