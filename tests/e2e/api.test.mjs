@@ -212,7 +212,7 @@ describe("a self-hosted embed", () => {
         for await (const model of client.models.list()) models.push(model.id);
         const stream = await client.chat.completions.create({
           model: models[0],
-          messages: [{ role: "user", content: "What is the capital of France?" }],
+          messages: [{ role: "user", content: "What is the capital of France? Answer in one sentence." }],
           stream: true,
           stream_options: { include_usage: true },
           temperature: 0,
@@ -228,7 +228,7 @@ describe("a self-hosted embed", () => {
         }
         const plain = await client.chat.completions.create({
           model: models[0],
-          messages: [{ role: "user", content: "What is the capital of France?" }],
+          messages: [{ role: "user", content: "What is the capital of France? Answer in one sentence." }],
           temperature: 0,
           max_tokens: 16,
         });

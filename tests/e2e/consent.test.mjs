@@ -83,7 +83,7 @@ describe("after Accept", () => {
       assert.match(during, /MB/);
       await tab.click("button", "Ask the assistant", { timeout: 60_000 });
       await tab.click("textbox", "Your message");
-      await tab.page.keyboard.type("What is the capital of France?");
+      await tab.page.keyboard.type("What is the capital of France? Answer in one sentence.");
       await tab.page.keyboard.press("Enter");
       await tab.find("button", "Stop", { timeout: 60_000 });
       const receipt = await until(
@@ -133,9 +133,9 @@ describe("after Accept", () => {
   test("after a reload the model comes from the device: no model byte on the network", () =>
     withVisitor({ warm: true }, async (visitor, sites) => {
       const tab = await visitor.open();
-      const first = await tab.ask("What is the capital of France?");
+      const first = await tab.ask("What is the capital of France? Answer in one sentence.");
       await tab.page.reload();
-      const second = await tab.ask("What is the capital of France?");
+      const second = await tab.ask("What is the capital of France? Answer in one sentence.");
       assert.equal(first.text, second.text);
       assert.notEqual(first.text, "");
       assert.equal(sites.bytes(modelFile), 0);

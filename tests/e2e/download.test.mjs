@@ -43,7 +43,7 @@ describe("a download", () => {
       sites.fault(slow(modelFile, 12e6));
       const tab = await visitor.open();
       await tab.accept();
-      const { text } = await tab.ask("What is the capital of France?");
+      const { text } = await tab.ask("What is the capital of France? Answer in one sentence.");
       assert.match(text, /Paris/);
       assert.ok(
         cuts.every((cut) => cut.done),
@@ -62,7 +62,7 @@ describe("a download", () => {
       await until("a third of the model", () => sites.bytes(modelFile) > size / 3, { timeout: 60_000 });
       await tab.page.reload();
       stop();
-      const { text } = await tab.ask("What is the capital of France?");
+      const { text } = await tab.ask("What is the capital of France? Answer in one sentence.");
       assert.match(text, /Paris/);
       const sent = sites.bytes(modelFile);
       assert.ok(sent < size * 1.25, `${sent} bytes were sent for a file of ${size}: it began again`);
@@ -86,7 +86,7 @@ describe("a download", () => {
     try {
       const again = await second.open();
       // The agreement was given before the end; nobody is asked twice.
-      const { text } = await again.ask("What is the capital of France?");
+      const { text } = await again.ask("What is the capital of France? Answer in one sentence.");
       assert.match(text, /Paris/);
       const sent = sites.bytes(modelFile);
       assert.ok(sent - sentBefore < size * 0.85, `${sent - sentBefore} bytes were fetched again`);
@@ -100,7 +100,7 @@ describe("a download", () => {
       sites.fault(corrupt(modelFile, 40 * chunk + 17, { times: 1 }));
       const tab = await visitor.open();
       await tab.accept();
-      const { text } = await tab.ask("What is the capital of France?");
+      const { text } = await tab.ask("What is the capital of France? Answer in one sentence.");
       assert.match(text, /Paris/);
       const sent = sites.bytes(modelFile);
       assert.ok(
@@ -199,7 +199,7 @@ describe("where storage is denied", () => {
         },
       });
       await tab.accept();
-      const { text } = await tab.ask("What is the capital of France?");
+      const { text } = await tab.ask("What is the capital of France? Answer in one sentence.");
       assert.match(text, /Paris/);
       const { value } = await tab.attempt(() => window.kwaainet.capabilities());
       assert.equal(value.host.storage, "memory");
@@ -216,7 +216,7 @@ describe("where storage is denied", () => {
         "the setting is in force",
       );
       await tab.accept();
-      const { text } = await tab.ask("What is the capital of France?");
+      const { text } = await tab.ask("What is the capital of France? Answer in one sentence.");
       assert.match(text, /Paris/);
       const { value } = await tab.attempt(() => window.kwaainet.capabilities());
       assert.equal(value.host.storage, "memory");

@@ -80,7 +80,7 @@ test("Firefox: consent, download, answer, and the same after a reload", { skip: 
     const ask = () =>
       page.evaluate(async () => {
         const { choices } = await window.kwaainet.chat.completions.create({
-          messages: [{ role: "user", content: "What is the capital of France?" }],
+          messages: [{ role: "user", content: "What is the capital of France? Answer in one sentence." }],
           temperature: 0,
           max_tokens: 12,
         });

@@ -47,12 +47,12 @@ for (const { host, warm, attributes, framesBlocked } of hosts) {
 
     test("it answers in OpenAI's shape, streamed and plain, and both are the same text", () =>
       withTab(async (tab) => {
-        const streamed = await tab.ask("What is the capital of France?");
+        const streamed = await tab.ask("What is the capital of France? Answer in one sentence.");
         assert.match(streamed.text, /Paris/);
         assert.ok(streamed.pieces > 1, "it came in pieces");
         const { value, error } = await tab.attempt(() =>
           window.kwaainet.chat.completions.create({
-            messages: [{ role: "user", content: "What is the capital of France?" }],
+            messages: [{ role: "user", content: "What is the capital of France? Answer in one sentence." }],
             temperature: 0,
             max_tokens: 16,
           }),
@@ -91,7 +91,10 @@ for (const { host, warm, attributes, framesBlocked } of hosts) {
 
     test("two questions at once are both answered", () =>
       withTab(async (tab) => {
-        const answers = await Promise.all([tab.ask("Say hello."), tab.ask("What is the capital of France?")]);
+        const answers = await Promise.all([
+          tab.ask("Say hello."),
+          tab.ask("What is the capital of France? Answer in one sentence."),
+        ]);
         assert.notEqual(answers[0].text, "");
         assert.match(answers[1].text, /Paris/);
       }));
@@ -133,7 +136,7 @@ WebAssembly.Memory = function (wanted) {
   try {
     const tab = await visitor.open();
     await tab.accept();
-    const { text } = await tab.ask("What is the capital of France?");
+    const { text } = await tab.ask("What is the capital of France? Answer in one sentence.");
     assert.match(text, /Paris/);
     const { value } = await tab.attempt(() => window.kwaainet.capabilities());
     assert.equal(value.host.threads, 1);

@@ -3,6 +3,8 @@
 pub(crate) mod activations;
 mod attention;
 mod attention_kernel;
+#[cfg(test)]
+mod attention_tests;
 mod blocks;
 mod float;
 mod half;
