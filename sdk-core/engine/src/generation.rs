@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use kwaainet_types::{FinishReason, Permit, RunAi};
 
+use crate::constraint::Constraint;
 use crate::draft::{Lookup, MOST_GUESSES};
 use crate::error::EngineError;
+use crate::grammar::Grammar;
 use crate::sampler::{OptionsError, Sampler, SamplerOptions};
 use crate::session::Session;
 use crate::text::TextStream;
@@ -34,6 +36,8 @@ pub struct GenerationOptions {
     /// Most tokens that are guessed from the text so far and evaluated with the next one. The answer is the same; where it
     /// repeats its prompt or itself it comes sooner. 0 guesses none.
     pub guesses: usize,
+    /// What the answer must follow. It may break off, with [`FinishReason::Length`], and is then incomplete.
+    pub grammar: Option<Grammar>,
 }
 
 impl Default for GenerationOptions {
@@ -45,6 +49,7 @@ impl Default for GenerationOptions {
             resume: Vec::new(),
             prefill_slice: PREFILL_SLICE,
             guesses: MOST_GUESSES,
+            grammar: None,
         }
     }
 }
@@ -145,6 +150,7 @@ pub struct Generation {
     pending: Option<u32>,
     guesses: usize,
     lookup: Lookup,
+    constraint: Option<Constraint>,
     is_over: bool,
 }
 
@@ -171,6 +177,10 @@ impl Generation {
         } else {
             options.max_tokens
         };
+        let constraint = options.grammar.as_ref();
+        let constraint = constraint
+            .map(|grammar| Constraint::new(grammar, session.model(), &options.resume))
+            .transpose()?;
         let reused = session.begin(if fills { prompt } else { &tokens })?;
         let mut text = TextStream::new(options.stop);
         let mut bytes = Vec::new();
@@ -198,6 +208,7 @@ impl Generation {
             pending: None,
             guesses: options.guesses.min(MOST_GUESSES),
             lookup: Lookup::default(),
+            constraint,
             is_over: false,
         })
     }
@@ -227,6 +238,9 @@ impl Generation {
             return Err(EngineError::WrongOrder("the answer is over: begin another"));
         }
         if self.text.is_stopped() {
+            return Ok(self.finish(FinishReason::Stop));
+        }
+        if self.chosen.is_empty() && self.constraint.as_ref().is_some_and(Constraint::is_over) {
             return Ok(self.finish(FinishReason::Stop));
         }
         if self.usage.completion_tokens >= self.max_tokens {
@@ -270,11 +284,16 @@ impl Generation {
             session,
             sampler,
             chosen,
+            constraint,
             ..
         } = self;
+        let mut sample = |logits: &[f32], history: &[u32], at: usize| match constraint {
+            Some(constraint) => constraint.sample(sampler, logits, history, at as u64),
+            None => Ok(sampler.sample(logits, history, at as u64)),
+        };
         let position = self.usage.completion_tokens;
         let Some(pending) = self.pending else {
-            chosen.extend(sampler.sample(session.logits(), session.tokens(), position as u64));
+            chosen.extend(sample(session.logits(), session.tokens(), position)?);
             return Ok(());
         };
         let left = self.max_tokens.saturating_sub(position).saturating_sub(1);
@@ -283,17 +302,27 @@ impl Generation {
             .guess(session.tokens(), pending, self.guesses.min(left));
         if guesses.is_empty() {
             session.decode(permit, pending)?;
-            chosen.extend(sampler.sample(session.logits(), session.tokens(), position as u64));
+            chosen.extend(sample(session.logits(), session.tokens(), position)?);
         } else {
             let model = Arc::clone(session.model());
+            let mut failed = None;
             let mut choose = |tokens: &[u32], logits: &[f32]| {
                 let at = position.saturating_add(chosen.len());
-                let token = sampler.sample(logits, tokens, at as u64)?;
+                let token = match sample(logits, tokens, at) {
+                    Ok(token) => token?,
+                    Err(error) => {
+                        failed = Some(error);
+                        return None;
+                    }
+                };
                 chosen.push_back(token);
                 // Nothing comes behind the end.
                 (!model.tokenizer().is_end(token)).then_some(token)
             };
             let right = session.decode_guesses(permit, pending, &guesses, &mut choose)?;
+            if let Some(error) = failed {
+                return Err(error);
+            }
             self.lookup.learn(guesses.len(), right);
             self.usage.guessed_tokens = self.usage.guessed_tokens.saturating_add(right);
         }

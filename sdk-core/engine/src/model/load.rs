@@ -1,7 +1,7 @@
 //! Streams a model from its file into memory, tensor by tensor.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use kwaainet_platform::{MaybeSend, Parallel, ReadAt, Sequential};
 use kwaainet_types::{Permit, RunAi};
@@ -15,6 +15,7 @@ use crate::chat_template::{ChatTemplate, TemplateError};
 use crate::error::EngineError;
 use crate::executor::{Executor, Weight, shape_of};
 use crate::gguf::{DType, Gguf, TensorInfo};
+use crate::grammar::Vocabulary;
 use crate::tokenizer::Tokenizer;
 
 /// Most bytes that are read at once; the only buffer besides the weights themselves.
@@ -117,6 +118,7 @@ pub struct LoadedModel {
     pub(crate) executor: Executor<Cpu>,
     info: ModelInfo,
     tokenizer: Tokenizer,
+    vocabulary: OnceLock<Vocabulary>,
     template: Result<ChatTemplate, TemplateError>,
     plan: MemoryPlan,
     context: usize,
@@ -171,6 +173,7 @@ impl LoadedModel {
             executor: Executor::new(backend, config, shape, weights)?,
             info,
             tokenizer,
+            vocabulary: OnceLock::new(),
             template,
             plan,
             context,
@@ -185,6 +188,11 @@ impl LoadedModel {
     /// Its tokenizer.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
+    }
+
+    /// The bytes of its tokens, sorted when a grammar first asks for them.
+    pub(crate) fn vocabulary(&self) -> &Vocabulary {
+        self.vocabulary.get_or_init(|| Vocabulary::new(&self.tokenizer))
     }
 
     /// How it writes a conversation.
