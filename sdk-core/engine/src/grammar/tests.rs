@@ -259,3 +259,12 @@ fn what_is_written_under_a_thousand_random_schemas_is_valid() {
         }
     }
 }
+
+#[test]
+fn strings_hold_characters_only() {
+    check(
+        &Grammar::from_json_schema(r#"{"type":"string","maxLength":2}"#).unwrap(),
+        &[r#""😀é""#, r#""\u00e9\n""#, r#""\ud7ff\uE000""#],
+        &[r#""\ud800""#, r#""\uDFFF""#, "\"\n\"", r#""abc""#, r#""\x""#],
+    );
+}
