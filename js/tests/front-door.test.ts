@@ -145,6 +145,19 @@ describe("the wire", () => {
     expect(command?.type === "chat" && Object.keys(command.request).sort()).toEqual(["messages", "seed"]);
   });
 
+  test("hands a schema on as text, in the order in which it was written", async () => {
+    const { fetch, node } = door();
+    const schema = { type: "object", properties: { z: { const: 1 }, a: { const: 2 } } };
+    const formats = [
+      { type: "json_schema", json_schema: { name: "x", schema, strict: true } },
+      { type: "grammar", grammar: "root ::= .*" },
+      { type: "json_schema" },
+    ];
+    for (const response_format of formats) await fetch(url, post(JSON.stringify({ messages, response_format })));
+    const sent = node.commands.map((command) => command.type === "chat" && command.request.response_format);
+    expect(sent).toEqual([{ type: "json_schema", schema: JSON.stringify(schema) }, ...formats.slice(1)]);
+  });
+
   test("answers health", async () => {
     const { fetch } = door();
     const response = await fetch("https://site.example/kwaainet/v1/health");

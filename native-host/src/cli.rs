@@ -227,6 +227,12 @@ pub struct Run {
     /// Instructions before the prompt
     #[arg(long, value_name = "TEXT")]
     pub system: Option<String>,
+    /// Answer with JSON that is valid under the schema in this file
+    #[arg(long, value_name = "FILE", conflicts_with = "grammar")]
+    pub json_schema: Option<PathBuf>,
+    /// Answer with text that follows the GBNF grammar in this file
+    #[arg(long, value_name = "FILE")]
+    pub grammar: Option<PathBuf>,
     /// The prompt; - or nothing reads standard input
     #[arg(value_name = "PROMPT")]
     pub prompt: Option<String>,
@@ -299,6 +305,9 @@ pub struct Bench {
     /// How often; medians are reported
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub repeat: u32,
+    /// Also measure so many answers at the same time, as the server makes them
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub parallel: u32,
 }
 
 /// `kwaainet tokenize`

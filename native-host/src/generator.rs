@@ -1,7 +1,7 @@
 //! What every command and the server need of a model: answers, and which models there are.
 
 use kwaainet_node::Cancel;
-use kwaainet_types::{ChatDone, ChatMessage, Chunk, ErrorBody, ModelStatus, SamplingOptions};
+use kwaainet_types::{ChatDone, ChatMessage, Chunk, ErrorBody, ModelStatus, ResponseFormat, SamplingOptions};
 
 /// What to answer.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +25,8 @@ pub struct Job {
     pub max_tokens: Option<u32>,
     /// Texts that end the answer.
     pub stops: Vec<String>,
+    /// What the answer must look like.
+    pub format: Option<ResponseFormat>,
 }
 
 /// Makes answers. The methods block: call them on a thread that may wait.

@@ -317,6 +317,7 @@ impl Generator for Host {
             sampling: job.sampling,
             max_tokens: job.max_tokens,
             stop: (!job.stops.is_empty()).then_some(Stop::Many(job.stops)),
+            response_format: job.format,
             ..ChatRequest::new(messages)
         };
         let request = InferenceRequest {

@@ -116,6 +116,31 @@ describe("the API", () => {
       assert.notEqual(one.text, other.text);
     }));
 
+  test("an answer follows a JSON schema, and a schema that cannot be enforced is refused with its place", () =>
+    withTab({}, async (tab) => {
+      const ask = (schema) =>
+        tab.attempt(async (schema) => {
+          const answer = await window.kwaainet.chat.completions.create({
+            messages: [{ role: "user", content: "Describe a city as JSON." }],
+            response_format: { type: "json_schema", json_schema: { name: "city", schema } },
+            max_tokens: 100,
+            temperature: 1.5,
+            seed: 3,
+          });
+          return answer.choices[0].message.content;
+        }, schema);
+      const properties = { zone: { enum: ["Asia", "Europe"] }, bridges: { type: "integer", minimum: 0, maximum: 99 } };
+      const required = Object.keys(properties);
+      const { value, error } = await ask({ type: "object", properties, required, additionalProperties: false });
+      assert.equal(error, undefined, JSON.stringify(error));
+      const city = JSON.parse(value);
+      assert.deepEqual(Object.keys(city), required);
+      assert.ok(properties.zone.enum.includes(city.zone) && city.bridges >= 0 && city.bridges <= 99, value);
+      const refused = await ask({ type: "object", properties: { name: { type: "string", pattern: "x" } } });
+      assert.equal(refused.error.code, "badRequest");
+      assert.match(refused.error.message, /properties\/name.*pattern|pattern.*properties\/name/);
+    }));
+
   test("an unknown model is a named error", () =>
     withTab({}, async (tab) => {
       const { error } = await tab.attempt(() =>

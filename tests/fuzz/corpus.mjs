@@ -331,3 +331,28 @@ const consent = {
   expiresAtMs: 1e9,
 };
 write("journal", "consent", `c${JSON.stringify(consent)}`);
+
+// --- grammars: rules or a schema, and behind a zero a text to be judged
+
+write("grammar", "list", 'root ::= item ("," item)*\nitem ::= [a-c]{2,3} | "\\x41"\0ab,abc,A');
+write("grammar", "nested", 'root ::= "(" root* ")" # balanced\0(()(()))');
+write("grammar", "ambiguous", 'root ::= "a" root "x" | "a" root "y" | "b"\0aaaaaaaab');
+write("grammar", "repeated", 'root ::= (("ab"{100}) "c"){100} .?\0abab');
+write("grammar", "left-recursion", 'root ::= a? root "x" | "b"\na ::= "y"\0bx');
+const person = {
+  type: "object",
+  properties: { name: { type: "string", maxLength: 9 }, age: { type: "integer", minimum: 0, maximum: 150 } },
+  required: ["name"],
+  additionalProperties: false,
+};
+write("schema", "object", `${JSON.stringify(person)}\0{"name":"Ada","age":36}`);
+const tree = { anyOf: [{ type: "null" }, { type: "array", items: { $ref: "#" }, maxItems: 4 }] };
+write("schema", "recursive", `${JSON.stringify(tree)}\0[null,[[],null]]`);
+const mixed = {
+  type: ["number", "string", "boolean"],
+  format: "date-time",
+  minimum: -2.5,
+  oneOf: [{ const: 1 }, { enum: ["a", null, [2]] }],
+};
+write("schema", "mixed", `${JSON.stringify(mixed)}\0"2024-02-29T12:00:00Z"`);
+write("schema", "free", `{"items":{"prefixItems":[{},{"type":"object"}],"minItems":2}}\0[[1,{"a":[]}]]`);

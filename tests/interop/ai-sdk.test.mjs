@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
-import { APICallError, generateText, streamText } from "ai";
+import { APICallError, generateObject, generateText, jsonSchema, streamText } from "ai";
 import { MODEL, modelFile, serve } from "./server.mjs";
 
 const skip = modelFile()
@@ -49,6 +49,30 @@ describe("@ai-sdk/openai-compatible", { skip, timeout: 300_000 }, () => {
     assert.equal(text, whole.text);
     assert.ok(pieces > 1);
     assert.equal((await stream.usage).outputTokens, whole.usage.outputTokens);
+  });
+
+  test("generateObject", async () => {
+    const structured = createOpenAICompatible({
+      name: "kwaainet",
+      baseURL: server.url,
+      supportsStructuredOutputs: true,
+    });
+    const schema = jsonSchema({
+      type: "object",
+      properties: { city: { type: "string", maxLength: 40 }, isCapital: { type: "boolean" } },
+      required: ["city", "isCapital"],
+      additionalProperties: false,
+    });
+    const { object } = await generateObject({
+      model: structured(MODEL),
+      schema,
+      prompt: "Name a city in France.",
+      temperature: 0,
+      maxOutputTokens: 100,
+      maxRetries: 0,
+    });
+    assert.equal(typeof object.city, "string");
+    assert.equal(typeof object.isCapital, "boolean");
   });
 
   test("aborting a stream ends it", async () => {

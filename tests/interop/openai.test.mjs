@@ -118,6 +118,47 @@ describe("openai", { skip, timeout: 300_000 }, () => {
     assert.equal(cut.usage.completion_tokens, 1);
   });
 
+  test("answers with JSON that is valid under a schema, and follows a grammar", async () => {
+    const schema = {
+      type: "object",
+      properties: {
+        zone: { enum: ["Europe", "Asia", "Africa"] },
+        city: { type: "string", maxLength: 30 },
+        bridges: { type: "integer", minimum: 1, maximum: 99 },
+      },
+      required: ["zone", "city", "bridges"],
+      additionalProperties: false,
+    };
+    const ask = (response_format, change) =>
+      client.chat.completions.create({
+        model: MODEL,
+        messages: [{ role: "user", content: "Describe a city as JSON." }],
+        response_format,
+        max_tokens: 200,
+        ...change,
+      });
+    for (const temperature of [0, 1.5]) {
+      const answer = await ask(
+        { type: "json_schema", json_schema: { name: "city", schema, strict: true } },
+        { temperature, seed: 5 },
+      );
+      assert.equal(answer.choices[0].finish_reason, "stop");
+      const city = JSON.parse(answer.choices[0].message.content);
+      // In the order of the schema, which is not the alphabet's.
+      assert.deepEqual(Object.keys(city), ["zone", "city", "bridges"]);
+      assert.ok(schema.properties.zone.enum.includes(city.zone));
+      assert.ok(Number.isInteger(city.bridges) && city.bridges >= 1 && city.bridges <= 99);
+    }
+    const yes = await ask({ type: "grammar", grammar: 'root ::= "yes" | "no"' }, { temperature: 1 });
+    assert.match(yes.choices[0].message.content, /^(yes|no)$/);
+    const recursive = { type: "json_schema", json_schema: { name: "x", schema: { type: "string", pattern: "(" } } };
+    await assert.rejects(ask(recursive), (error) => {
+      assert.ok(error instanceof OpenAI.APIError && error.status === 400, `${error}`);
+      assert.match(error.message, /pattern/);
+      return true;
+    });
+  });
+
   test("completes a text without a template, and streams it", async () => {
     const request = { model: MODEL, prompt: "The capital of France is", max_tokens: 6, temperature: 0 };
     const whole = await client.completions.create(request);

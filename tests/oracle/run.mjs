@@ -10,6 +10,7 @@ import { COMPARED, checkDtypes } from "./dtypes.mjs";
 import { LlamaModel, openLlama } from "./lib/llama.mjs";
 import { Probe } from "./lib/probe.mjs";
 import { skip, summary } from "./lib/table.mjs";
+import { checkGrammars } from "./grammars.mjs";
 import { checkNumbers, checkTinyNumbers } from "./numbers.mjs";
 import { checkTemplates } from "./templates.mjs";
 import { checkPreTokenizers, checkTokens } from "./tokens.mjs";
@@ -83,6 +84,7 @@ try {
 const probe = Probe.start();
 const scratch = mkdtempSync(join(tmpdir(), "kwaainet-oracle-"));
 try {
+  if (wants("grammars")) await checkGrammars(probe, scratch);
   if (wants("templates")) await checkTemplates(llama, probe);
   for (const [name, file] of Object.entries(MODELS)) {
     const path = join(folder, file);

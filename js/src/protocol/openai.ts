@@ -96,12 +96,24 @@ const numbers = [
   "guesses",
 ] as const;
 
+/**
+ * The schema as text: objects on their way to the node may lose the order of their members, which counts. What is not in
+ * OpenAI's shape goes on as it is, and the node says what is wrong with it.
+ */
+function toFormat(format: unknown): unknown {
+  const { type, json_schema: named } = Object(format);
+  const schema = Object(named).schema;
+  if (type !== "json_schema" || schema === undefined) return format;
+  return { type, schema: JSON.stringify(schema) };
+}
+
 /** Takes over what is set; `null` means unset, as with OpenAI. The node checks values and says what is wrong. */
 export function toChatRequest(body: Record<string, unknown>, model: string | undefined): ChatRequest {
   const { messages, max_tokens, max_completion_tokens, stop, model: named } = body;
   const most = max_completion_tokens ?? max_tokens;
   const fields: [string, unknown][] = numbers.map((name) => [name, body[name]]);
   fields.push(["messages", messages], ["max_tokens", most], ["stop", stop], ["model", named || model]);
+  fields.push(["response_format", toFormat(body.response_format)]);
   const set = fields.filter(([, value]) => value !== undefined && value !== null);
   return Object.fromEntries(set) as unknown as ChatRequest;
 }

@@ -7,6 +7,9 @@ use kwaainet_engine::{LoadedModel, Sampler, SamplerOptions, Session};
 use kwaainet_types::{ErrorCode, Permit, RunAi};
 use serde_json::json;
 
+mod memory;
+mod together;
+
 use super::run::progress_only;
 use super::{Context, per_second};
 use crate::cli::Bench;
@@ -66,6 +69,16 @@ pub(super) fn run(context: &Context, args: &Bench) -> Result<u8, HostError> {
     let decode_ms = median(runs.iter().map(|run| run.decode_ms).collect());
     let prefill = per_second(args.prompt_tokens, prefill_ms);
     let decode = per_second(args.decode_tokens, decode_ms);
+    let now = || clock.monotonic_ms();
+    let bandwidth = memory::bandwidth(&*host.platform().parallel, &now);
+    // Of a decode, without the cache: the longer the context, the more comes on top.
+    let share = bandwidth.map(|bandwidth| decode * model.decode_bytes() as f64 / bandwidth);
+    let answers = args.parallel as usize;
+    let together = if answers > 1 {
+        Some(together::decode(&model, &prompt, answers, args.decode_tokens, &permit, &now)?)
+    } else {
+        None
+    };
     if context.output.json {
         let each = |run: &Times| json!({ "prefill_ms": run.prefill_ms, "decode_ms": run.decode_ms });
         context.output.json(&json!({
@@ -76,6 +89,11 @@ pub(super) fn run(context: &Context, args: &Bench) -> Result<u8, HostError> {
             "decode_tokens": args.decode_tokens,
             "prefill_tokens_per_second": prefill,
             "decode_tokens_per_second": decode,
+            "decode_bytes": model.decode_bytes(),
+            "memory_bytes_per_second": bandwidth,
+            "bandwidth_share": share,
+            "parallel": args.parallel,
+            "parallel_tokens_per_second": together,
             "load_ms": load_ms,
             "first_token_ms": prefill_ms,
             "peak_memory_bytes": machine::peak_memory(),
@@ -94,6 +112,20 @@ pub(super) fn run(context: &Context, args: &Bench) -> Result<u8, HostError> {
         args.prompt_tokens,
         args.decode_tokens,
     ))?;
+    if let (Some(bandwidth), Some(share)) = (bandwidth, share) {
+        context.output.text(&format!(
+            "bandwidth    {:.0} % of the {:.1} GB/s that these threads read; {} a token\n",
+            100.0 * share,
+            bandwidth / 1e9,
+            bytes(model.decode_bytes()),
+        ))?;
+    }
+    if let Some(together) = together {
+        context.output.text(&format!(
+            "{answers} answers    {together:.1} tokens/s together, {:.2} times one alone\n",
+            together / decode,
+        ))?;
+    }
     Ok(exit::OK)
 }
 

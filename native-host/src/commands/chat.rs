@@ -143,6 +143,7 @@ fn answer(
         prompt: Prompt::Chat(messages.clone()),
         sampling: sampling(&args.sampling),
         max_tokens: args.sampling.max_tokens,
+        format: None,
         stops: args.sampling.stop.clone(),
     };
     let outcome = host.generate(job, &cancel, &|chunk| {

@@ -1,6 +1,8 @@
 //! `kwaainet run`: one prompt, one answer.
 
-use kwaainet_types::{ChatDone, ChatMessage, Chunk, Content, FinishReason, Role};
+use std::path::Path;
+
+use kwaainet_types::{ChatDone, ChatMessage, Chunk, Content, FinishReason, ResponseFormat, Role};
 use serde_json::{Value, json};
 
 use super::{Context, Speech, per_second, read_input, sampling};
@@ -25,6 +27,12 @@ pub(super) fn run(context: &Context, args: Run) -> Result<u8, HostError> {
         let system = args.system.map(|text| message(Role::System, text));
         Prompt::Chat(system.into_iter().chain([message(Role::User, text)]).collect())
     };
+    // Before minutes of loading.
+    let format = match (&args.json_schema, &args.grammar) {
+        (Some(path), _) => Some(ResponseFormat::JsonSchema { schema: read(path)? }),
+        (None, Some(path)) => Some(ResponseFormat::Grammar { grammar: read(path)? }),
+        (None, None) => None,
+    };
     let cancel = context.interrupt.begin();
     let (host, id) = Host::open_with_model(&context.settings, args.model.model.as_deref())?;
     let clock = &host.platform().clock;
@@ -41,6 +49,7 @@ pub(super) fn run(context: &Context, args: Run) -> Result<u8, HostError> {
         sampling: sampling(&args.sampling),
         max_tokens: args.sampling.max_tokens,
         stops: args.sampling.stop,
+        format,
     };
     let outcome = host.generate(job, &cancel, &|chunk| {
         if let Chunk::Delta { delta } = chunk {
@@ -72,6 +81,10 @@ pub(super) fn run(context: &Context, args: Run) -> Result<u8, HostError> {
         FinishReason::Cancelled => exit::INTERRUPTED,
         FinishReason::Stop | FinishReason::Length => exit::OK,
     })
+}
+
+fn read(path: &Path) -> Result<String, HostError> {
+    std::fs::read_to_string(path).map_err(|error| HostError::file(path, error))
 }
 
 /// Shows progress and ignores everything else.

@@ -1,7 +1,9 @@
 //! Requests and answers in OpenAI's shape: <https://platform.openai.com/docs/api-reference>.
 
 use hyper::StatusCode;
-use kwaainet_types::{ChatDelta, ChatDone, ChatRequest, FinishReason, ModelStatus, Receipt};
+use kwaainet_types::{ChatDelta, ChatDone, ChatRequest, FinishReason, ModelStatus, Receipt, ResponseFormat};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::reply::ApiError;
@@ -71,15 +73,8 @@ pub(crate) fn parse(kind: Kind, body: &[u8]) -> Result<Asked, ApiError> {
             return Err(ApiError::field(name, message));
         }
     }
-    let format = fields
-        .get("response_format")
-        .and_then(|format| format.get("type"));
-    if format.is_some_and(|format| format != "text") {
-        return Err(ApiError::field(
-            "response_format",
-            "only the response format \"text\" is supported",
-        ));
-    }
+    fields.remove("response_format");
+    let format = format(body)?;
     let include_usage = fields
         .get("stream_options")
         .and_then(|options| options.get("include_usage"))
@@ -121,8 +116,60 @@ pub(crate) fn parse(kind: Kind, body: &[u8]) -> Result<Asked, ApiError> {
             prompt: raw.map_or(Prompt::Chat(request.messages), Prompt::Raw),
             sampling: request.sampling,
             max_tokens: request.max_tokens,
+            format,
         },
     })
+}
+
+/// The field of a request that is not read as a value.
+#[derive(Deserialize)]
+struct WithFormat {
+    response_format: Option<Format>,
+}
+
+/// OpenAI's `response_format`, and llama.cpp's grammars.
+#[derive(Deserialize)]
+struct Format {
+    #[serde(rename = "type")]
+    kind: String,
+    json_schema: Option<NamedSchema>,
+    grammar: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct NamedSchema {
+    schema: Box<RawValue>,
+}
+
+/// What the answer must look like. From the text: a value would have lost the order of the schema's members.
+fn format(body: &[u8]) -> Result<Option<ResponseFormat>, ApiError> {
+    let wrong = |message: String| Err(ApiError::field("response_format", message));
+    let format = match serde_json::from_slice::<WithFormat>(body) {
+        Ok(WithFormat {
+            response_format: None,
+        }) => return Ok(None),
+        Ok(WithFormat {
+            response_format: Some(format),
+        }) => format,
+        Err(error) => return wrong(format!("response_format: {error}")),
+    };
+    Ok(Some(
+        match (format.kind.as_str(), format.json_schema, format.grammar) {
+            ("text", ..) => ResponseFormat::Text,
+            ("json_object", ..) => ResponseFormat::JsonObject,
+            ("json_schema", Some(named), _) => ResponseFormat::JsonSchema {
+                schema: named.schema.get().to_owned(),
+            },
+            ("json_schema", None, _) => return wrong("json_schema with its schema is missing".to_owned()),
+            ("grammar", _, Some(grammar)) => ResponseFormat::Grammar { grammar },
+            ("grammar", _, None) => return wrong("grammar is missing".to_owned()),
+            (other, ..) => {
+                return wrong(format!(
+                    "there is no type {other:?}: use text, json_object, json_schema or grammar"
+                ));
+            }
+        },
+    ))
 }
 
 fn explain(reason: &str) -> ApiError {
@@ -289,7 +336,11 @@ mod tests {
         assert_eq!(param(&with(r#""tools":[{"type":"function"}]"#)), Some("tools"));
         assert_eq!(param(&with(r#""logprobs":true"#)), Some("logprobs"));
         assert_eq!(
-            param(&with(r#""response_format":{"type":"json_object"}"#)),
+            param(&with(r#""response_format":{"type":"xml"}"#)),
+            Some("response_format")
+        );
+        assert_eq!(
+            param(&with(r#""response_format":{"type":"json_schema"}"#)),
             Some("response_format")
         );
         assert_eq!(param("{}"), Some("messages"));

@@ -17,7 +17,7 @@ use futures::executor::block_on;
 use kwaainet_engine::gguf::Gguf;
 use kwaainet_engine::tokenizer::{EncodeOptions, Tokenizer};
 use kwaainet_engine::{
-    ChatTemplate, Generation, GenerationOptions, LoadOptions, LoadedModel, RenderOptions, SamplerOptions,
+    ChatTemplate, Generation, GenerationOptions, Grammar, LoadOptions, LoadedModel, RenderOptions, SamplerOptions,
     Session, Step,
 };
 use kwaainet_testkit::tiny_gguf::{TinyModel, quantise};
@@ -95,25 +95,51 @@ impl Probe {
             max_tokens: question["count"].as_u64().expect("count") as usize,
             ..GenerationOptions::default()
         };
+        self.generate(question, options)
+    }
+
+    /// An answer under a schema, drawn with a seed from everything that the schema allows.
+    fn constrained(&mut self, question: &Value) -> Value {
+        let grammar = match Grammar::from_json_schema(text(question, "schema")) {
+            Ok(grammar) => grammar,
+            Err(error) => return json!({ "error": error.to_string() }),
+        };
+        let options = GenerationOptions {
+            sampler: SamplerOptions {
+                temperature: question["temperature"].as_f64().unwrap_or(1.0) as f32,
+                top_k: 0,
+                top_p: 1.0,
+                min_p: 0.0,
+                seed: question["seed"].as_u64().unwrap_or(0),
+                ..SamplerOptions::default()
+            },
+            max_tokens: question["count"].as_u64().expect("count") as usize,
+            grammar: Some(grammar),
+            ..GenerationOptions::default()
+        };
+        self.generate(question, options)
+    }
+
+    fn generate(&mut self, question: &Value, options: GenerationOptions) -> Value {
         let session = self.session.take().expect("load a model first");
         let mut generation = Generation::new(session, &tokens(question), options).expect("the tokens fit");
         let mut ids = Vec::new();
         let mut written = String::new();
-        loop {
+        let finish = loop {
             match generation.step(&self.permit).expect("finite logits") {
                 Step::Prefilled { .. } => {}
                 Step::Token { id, text } => {
                     ids.push(id);
                     written += &text;
                 }
-                Step::Finished { text, .. } => {
+                Step::Finished { text, reason, .. } => {
                     written += &text;
-                    break;
+                    break reason;
                 }
             }
-        }
+        };
         self.session = Some(generation.into_session());
-        json!({ "tokens": ids, "text": written })
+        json!({ "tokens": ids, "text": written, "finish_reason": finish })
     }
 
     fn answer(&mut self, question: &Value) -> Value {
@@ -146,6 +172,7 @@ impl Probe {
                 json!({ "logits": hex(self.session().logits()) })
             }
             "greedy" => self.greedy(question),
+            "constrained" => self.constrained(question),
             "score" => {
                 let Self { permit, session, .. } = self;
                 let session = session.as_mut().expect("load a model first");

@@ -5,6 +5,7 @@ use kwaainet_types::ErrorCode;
 
 use crate::chat_template::TemplateError;
 use crate::gguf::GgufError;
+use crate::grammar::GrammarError;
 use crate::sampler::OptionsError;
 use crate::tokenizer::TokenizerError;
 
@@ -103,6 +104,9 @@ pub enum EngineError {
     /// A sampling option out of range.
     #[error(transparent)]
     Options(#[from] OptionsError),
+    /// The grammar that the answer must follow cannot be used.
+    #[error(transparent)]
+    Grammar(#[from] GrammarError),
     /// The chat template in the file cannot be used, or refuses the conversation.
     #[error("the chat template of this model cannot be used: {0}")]
     Template(#[from] TemplateError),
@@ -132,7 +136,9 @@ impl EngineError {
             Self::ChatTemplate(_) | Self::Template(_) => ErrorCode::TemplateInvalid,
             Self::OutOfMemory { .. } => ErrorCode::OutOfMemory,
             Self::ContextFull { .. } => ErrorCode::ContextTooLong,
-            Self::NoTokens | Self::UnknownToken { .. } | Self::Options(_) => ErrorCode::BadRequest,
+            Self::NoTokens | Self::UnknownToken { .. } | Self::Options(_) | Self::Grammar(_) => {
+                ErrorCode::BadRequest
+            }
             Self::NotLoaded(_) => ErrorCode::ModelNotFound,
             Self::WrongOrder(_) => ErrorCode::Internal,
         }

@@ -7,9 +7,11 @@ use kwaainet_types::{FinishReason, Permit, RunAi};
 
 use crate::backend::Rows;
 use crate::backend::cpu::Cache;
+use crate::constraint::Constraint;
 use crate::draft::{Lookup, MOST_GUESSES};
 use crate::error::EngineError;
 use crate::executor::{BLOCK, Piece};
+use crate::grammar::Grammar;
 use crate::sampler::{OptionsError, Sampler, SamplerOptions};
 use crate::session::{Judge, Session};
 use crate::text::TextStream;
@@ -37,6 +39,8 @@ pub struct GenerationOptions {
     /// Most tokens that are guessed from the text so far and evaluated with the next one. The answer is the same; where it
     /// repeats its prompt or itself it comes sooner. 0 guesses none.
     pub guesses: usize,
+    /// What the answer must follow. It may break off, with [`FinishReason::Length`], and is then incomplete.
+    pub grammar: Option<Grammar>,
 }
 
 impl Default for GenerationOptions {
@@ -48,6 +52,7 @@ impl Default for GenerationOptions {
             resume: Vec::new(),
             prefill_slice: PREFILL_SLICE,
             guesses: MOST_GUESSES,
+            grammar: None,
         }
     }
 }
@@ -148,6 +153,9 @@ pub struct Generation {
     pending: Option<u32>,
     guesses: usize,
     lookup: Lookup,
+    constraint: Option<Constraint>,
+    /// Why no token could be chosen.
+    failed: Option<EngineError>,
     /// What [`Self::compute`] did since the step before.
     computed: Option<Result<Computed, EngineError>>,
     is_over: bool,
@@ -200,6 +208,10 @@ impl Generation {
         } else {
             options.max_tokens
         };
+        let constraint = options.grammar.as_ref();
+        let constraint = constraint
+            .map(|grammar| Constraint::new(grammar, session.model(), &options.resume))
+            .transpose()?;
         let reused = session.begin(if fills { prompt } else { &tokens })?;
         let mut text = TextStream::new(options.stop);
         let mut bytes = Vec::new();
@@ -227,6 +239,8 @@ impl Generation {
             pending: None,
             guesses: options.guesses.min(MOST_GUESSES),
             lookup: Lookup::default(),
+            constraint,
+            failed: None,
             computed: None,
             is_over: false,
         })
@@ -256,7 +270,7 @@ impl Generation {
         if self.is_over {
             return Err(EngineError::WrongOrder("the answer is over: begin another"));
         }
-        if self.text.is_stopped() {
+        if self.text.is_stopped() || self.follows_all() {
             return Ok(self.finish(FinishReason::Stop));
         }
         if self.usage.completion_tokens >= self.max_tokens {
@@ -359,7 +373,12 @@ impl Generation {
 
     /// Whether the next step ends the answer.
     fn is_complete(&self) -> bool {
-        self.text.is_stopped() || self.usage.completion_tokens >= self.max_tokens
+        self.text.is_stopped() || self.follows_all() || self.usage.completion_tokens >= self.max_tokens
+    }
+
+    /// Whether the answer has come to the end of its grammar, and all of it has been told.
+    fn follows_all(&self) -> bool {
+        self.chosen.is_empty() && self.constraint.as_ref().is_some_and(Constraint::is_over)
     }
 
     /// Evaluates work of generations, by their numbers, and chooses the tokens that follow.
@@ -424,12 +443,23 @@ impl Generation {
             sampler,
             chosen,
             usage,
+            constraint,
+            failed,
             ..
         } = self;
         let model = Arc::clone(session.model());
         let mut choose = |tokens: &[u32], logits: &[f32]| {
             let at = usage.completion_tokens.saturating_add(chosen.len());
-            let token = sampler.sample(logits, tokens, at as u64)?;
+            let token = match constraint {
+                None => sampler.sample(logits, tokens, at as u64)?,
+                Some(constraint) => match constraint.sample(sampler, logits, tokens, at as u64) {
+                    Ok(token) => token?,
+                    Err(error) => {
+                        *failed = Some(error);
+                        return None;
+                    }
+                },
+            };
             chosen.push_back(token);
             // Nothing comes behind the end.
             (!model.tokenizer().is_end(token)).then_some(token)
@@ -438,6 +468,9 @@ impl Generation {
     }
 
     fn end_work(&mut self, work: &Work, judge: &Judge) -> Result<Computed, EngineError> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
         match work {
             Work::Prompt(tokens) => {
                 self.session.accept_judged(tokens.len(), judge)?;

@@ -209,7 +209,25 @@ impl Sampler {
     ///
     /// `None` when no logit is a number.
     pub fn sample(&mut self, logits: &[f32], history: &[u32], position: u64) -> Option<u32> {
+        self.sample_where(logits, history, position, None)
+    }
+
+    /// As [`Self::sample`], among the tokens that are allowed. Those that are not have no part in top-k and top-p either.
+    pub(crate) fn sample_where(
+        &mut self,
+        logits: &[f32],
+        history: &[u32],
+        position: u64,
+        allowed: Option<&dyn Fn(u32) -> bool>,
+    ) -> Option<u32> {
         self.adjust(logits, history);
+        if let Some(allowed) = allowed {
+            for (id, logit) in (0u32..).zip(&mut self.logits) {
+                if !allowed(id) {
+                    *logit = f32::NEG_INFINITY;
+                }
+            }
+        }
         let best = best_of(&self.logits)?;
         if self.options.temperature == 0.0 {
             return Some(best.id);

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use futures::executor::block_on;
 use kwaainet_engine::tokenizer::EncodeOptions;
 use kwaainet_engine::{
-    EngineError, Generation, GenerationOptions, LoadOptions, LoadedModel, SamplerOptions, Session, Step,
-    Usage,
+    EngineError, Generation, GenerationOptions, Grammar, LoadOptions, LoadedModel, SamplerOptions, Session,
+    Step, Usage,
 };
 use kwaainet_testkit::tiny_gguf::TinyModel;
 use kwaainet_types::{ConsentGrant, FinishReason, Permit, RunAi};
@@ -372,4 +372,44 @@ fn real_weights_resume_at_every_token() {
     ] {
         resumed_everywhere(&model, &prompt, &options);
     }
+}
+
+#[test]
+fn an_answer_under_a_grammar_follows_it_with_guesses_and_when_resumed() {
+    let model = tiny("llama", 256);
+    let schema =
+        r#"{ "type": "array", "items": { "enum": ["ab", 12, null] }, "minItems": 3, "maxItems": 6 }"#;
+    let grammar = Grammar::from_json_schema(schema).unwrap();
+    let greedy = GenerationOptions {
+        sampler: SamplerOptions::greedy(),
+        max_tokens: 120,
+        ..GenerationOptions::default()
+    };
+    for options in [greedy, sampled(1, 120), sampled(2, 120)] {
+        let options = GenerationOptions {
+            grammar: Some(grammar.clone()),
+            ..options
+        };
+        let answer = resumed_everywhere(&model, &[1, 5, 9], &options);
+        assert_eq!(answer.reason, FinishReason::Stop);
+        assert!(grammar.allows(&answer.text()).unwrap(), "{}", answer.text());
+        let unguessed = GenerationOptions {
+            guesses: 0,
+            ..options
+        };
+        assert_eq!(fresh(&model, &[1, 5, 9], unguessed).pieces, answer.pieces);
+    }
+}
+
+#[test]
+fn tokens_that_a_grammar_forbids_cannot_be_resumed_from() {
+    let model = tiny("llama", 64);
+    let options = GenerationOptions {
+        grammar: Some(Grammar::from_gbnf("root ::= \"\\x00\"").unwrap()),
+        resume: vec![5, 5],
+        ..GenerationOptions::default()
+    };
+    let session = Session::new(Arc::clone(&model)).unwrap();
+    let error = Generation::new(session, &[1], options).unwrap_err();
+    assert!(error.to_string().contains("do not follow the grammar"), "{error}");
 }

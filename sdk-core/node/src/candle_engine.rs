@@ -159,6 +159,7 @@ impl RunnableModel for CandleModel {
             max_tokens: options.max_tokens,
             stop: options.stops,
             resume: options.resume,
+            grammar: options.grammar,
             ..defaults
         };
         let generation = Generation::new(session, prompt, options)?;

@@ -1,8 +1,8 @@
 //! From a conversation to an answer.
 
-use kwaainet_engine::SamplerOptions;
+use kwaainet_engine::{Grammar, SamplerOptions};
 use kwaainet_types::{
-    ChatDelta, ChatDone, Chunk, FinishReason, Permit, PrivacyMode, Receipt, RunAi, Service,
+    ChatDelta, ChatDone, Chunk, FinishReason, Permit, PrivacyMode, Receipt, ResponseFormat, RunAi, Service,
 };
 
 use crate::NodeError;
@@ -46,24 +46,52 @@ pub(crate) async fn answer(
     // Checked before anything is fetched for it.
     let sampler = SamplerOptions::from_request(&request.chat.sampling, seed)
         .map_err(|error| NodeError::BadRequest(error.to_string()))?;
+    let grammar = request.chat.response_format.as_ref().map_or(Ok(None), grammar)?;
     let _working = core.activity.begin();
     let stop = Stop::new(cancel, &core.consent);
     let id = core.model_id(request.chat.model.as_deref(), &stop).await?;
     let ready = core.ready(permit, &id, &stop, out).await?;
-    generate(core, permit, &request, sampler, ready, out, &stop).await
+    generate(
+        core,
+        permit,
+        &request,
+        Choice { sampler, grammar },
+        ready,
+        out,
+        &stop,
+    )
+    .await
+}
+
+/// How tokens are chosen.
+struct Choice {
+    sampler: SamplerOptions,
+    grammar: Option<Grammar>,
+}
+
+fn grammar(format: &ResponseFormat) -> Result<Option<Grammar>, NodeError> {
+    let grammar = match format {
+        ResponseFormat::Text => return Ok(None),
+        ResponseFormat::JsonObject => Grammar::from_json_schema(r#"{"type":"object"}"#),
+        ResponseFormat::JsonSchema { schema } => Grammar::from_json_schema(schema),
+        ResponseFormat::Grammar { grammar } => Grammar::from_gbnf(grammar),
+    };
+    let grammar = grammar.map_err(|error| NodeError::BadRequest(format!("response_format: {error}")))?;
+    Ok(Some(grammar))
 }
 
 async fn generate(
     core: &KwaaiNetCore,
     permit: &Permit<RunAi>,
     request: &InferenceRequest,
-    sampler: SamplerOptions,
+    choice: Choice,
     ready: Ready,
     out: &dyn Outlet,
     stop: &Stop,
 ) -> Result<InferenceResponse, NodeError> {
     let model = &ready.model;
     let resources = &core.resource_manager;
+    let Choice { sampler, grammar } = choice;
     let seed = sampler.seed;
     let busy = resources.begin();
     let prompt = match &request.raw {
@@ -93,6 +121,7 @@ async fn generate(
             stops: request.chat.stops(),
             resume: request.resume.clone(),
             guesses: request.chat.guesses.map(|guesses| guesses as usize),
+            grammar,
         },
     )?;
     let mut answer = Answer {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kwaainet_engine::{EngineError, SamplerOptions};
+use kwaainet_engine::{EngineError, Grammar, SamplerOptions};
 use kwaainet_platform::{BoxFuture, MaybeSend, MaybeSync, ReadAt};
 use kwaainet_types::{ChatMessage, FinishReason, Permit, RunAi};
 
@@ -30,6 +30,8 @@ pub struct RunOptions {
     pub resume: Vec<u32>,
     /// Most tokens to guess ahead; the engine's own number if `None`.
     pub guesses: Option<usize>,
+    /// What the answer must follow.
+    pub grammar: Option<Grammar>,
 }
 
 /// One step's result.

@@ -147,6 +147,28 @@ fn whole_number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Opt
     Ok(Some(number as u64))
 }
 
+/// What an answer must look like. OpenAI's `json_schema` with the schema as text, because the order of an object's members
+/// counts, and objects on their way between languages lose it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+#[cfg_attr(feature = "ts", derive(tsify::Tsify))]
+pub enum ResponseFormat {
+    /// Whatever the model writes.
+    Text,
+    /// Some JSON object.
+    JsonObject,
+    /// JSON that is valid under a schema.
+    JsonSchema {
+        /// The schema, as JSON.
+        schema: String,
+    },
+    /// Text that follows rules in GBNF, llama.cpp's notation.
+    Grammar {
+        /// The rules; the first one is `root`.
+        grammar: String,
+    },
+}
+
 /// A chat completion as OpenAI's clients ask for it. Fields that we do not know are ignored, as there;
 /// known ones that we cannot honour are refused by [`ChatRequest::check`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -176,6 +198,9 @@ pub struct ChatRequest {
     /// sooner where it repeats something. 0 guesses none: for measuring how fast a device is.
     #[serde(default)]
     pub guesses: Option<u32>,
+    /// What the answer must look like. It may still break off at `max_tokens`.
+    #[serde(default)]
+    pub response_format: Option<ResponseFormat>,
 }
 
 impl ChatRequest {
@@ -190,6 +215,7 @@ impl ChatRequest {
             n: None,
             stream: None,
             guesses: None,
+            response_format: None,
         }
     }
 

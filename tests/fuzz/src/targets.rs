@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use futures::executor::block_on;
 use kwaainet_engine::gguf::{Gguf, LARGEST_HEADER, ParseOutcome};
 use kwaainet_engine::tokenizer::{EncodeOptions, Tokenizer, TokenizerData};
-use kwaainet_engine::{ChatTemplate, RenderOptions};
+use kwaainet_engine::{ChatTemplate, Grammar, GrammarError, RenderOptions};
 use kwaainet_node::{Cancel, Deployment, KwaaiNetCore, catalogue};
 use kwaainet_platform::Platform;
 use kwaainet_testkit::{CatalogueBuilder, consent_record, host_report};
@@ -308,3 +308,22 @@ static PIECES: LazyLock<Tokenizer> = LazyLock::new(|| {
     })
     .expect("a sound vocabulary")
 });
+
+/// A grammar and, behind a zero, a text to be judged by it.
+pub fn grammar(data: &[u8]) {
+    judge(data, |rules| Grammar::from_gbnf(rules));
+}
+
+/// A JSON schema, likewise.
+pub fn schema(data: &[u8]) {
+    judge(data, |schema| Grammar::from_json_schema(schema));
+}
+
+fn judge(data: &[u8], compile: impl Fn(&str) -> Result<Grammar, GrammarError>) {
+    let text = String::from_utf8_lossy(data);
+    let (source, subject) = text.split_once('\0').unwrap_or((&text, ""));
+    if let Ok(grammar) = compile(source) {
+        // Both answers are right, and so is that it is too ambiguous to tell.
+        let _ = grammar.allows(subject);
+    }
+}

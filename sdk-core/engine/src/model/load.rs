@@ -1,7 +1,7 @@
 //! Streams a model from its file into memory, tensor by tensor.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use kwaainet_platform::{MaybeSend, Parallel, ReadAt, Sequential};
 use kwaainet_types::{Permit, RunAi};
@@ -15,6 +15,7 @@ use crate::chat_template::{ChatTemplate, TemplateError};
 use crate::error::EngineError;
 use crate::executor::{Executor, Piece, Take, Weight, shape_of};
 use crate::gguf::{DType, Gguf, TensorInfo};
+use crate::grammar::Vocabulary;
 use crate::tokenizer::Tokenizer;
 
 /// Most bytes that are read at once; the only buffer besides the weights themselves.
@@ -128,8 +129,10 @@ pub struct LoadedModel {
     pub(crate) executor: Executor<Cpu>,
     info: ModelInfo,
     tokenizer: Tokenizer,
+    vocabulary: OnceLock<Vocabulary>,
     template: Result<ChatTemplate, TemplateError>,
     plan: MemoryPlan,
+    decode_bytes: u64,
     context: usize,
     /// Buffers that nobody computes in just now.
     workspaces: Mutex<Vec<Workspace>>,
@@ -179,13 +182,16 @@ impl LoadedModel {
         // A template that cannot be used leaves a model that can still complete plain text.
         let template = ChatTemplate::from_metadata(&gguf.metadata, &tokenizer);
         let weights = read_weights(&backend, source, &tensors, progress).await?;
+        let decode_bytes = plan.weights.saturating_sub(idle_bytes(&backend, &tensors));
         let shape = shape_of(&config, &tensors, context, options.kv_format);
         Ok(Self {
             executor: Executor::new(backend, config, shape, weights)?,
             info,
             tokenizer,
+            vocabulary: OnceLock::new(),
             template,
             plan,
+            decode_bytes,
             context,
             workspaces: Mutex::default(),
         })
@@ -237,6 +243,11 @@ impl LoadedModel {
         &self.tokenizer
     }
 
+    /// The bytes of its tokens, sorted when a grammar first asks for them.
+    pub(crate) fn vocabulary(&self) -> &Vocabulary {
+        self.vocabulary.get_or_init(|| Vocabulary::new(&self.tokenizer))
+    }
+
     /// How it writes a conversation.
     ///
     /// # Errors
@@ -260,9 +271,25 @@ impl LoadedModel {
         self.context
     }
 
+    /// Bytes of weights that a token of an answer reads: all, but of an embedding table that is no output head a row.
+    pub fn decode_bytes(&self) -> u64 {
+        self.decode_bytes
+    }
+
     /// What computes, with its instruction set: `cpu (avx2)`.
     pub fn backend(&self) -> String {
         self.executor.backend.name()
+    }
+}
+
+/// Bytes of weights that only looking up tokens reads.
+fn idle_bytes<B: Backend>(backend: &B, tensors: &TensorMap) -> u64 {
+    let of = |role: Role| tensors.tensors.get(&role);
+    match (of(Role::Output), of(Role::Embedding)) {
+        (Some(_), Some((tensor, Use::Matrix { rows, columns }))) => {
+            backend.matrix_bytes(tensor.dtype, *rows, *columns)
+        }
+        _ => 0,
     }
 }
 

@@ -1,0 +1,67 @@
+//! How fast this machine reads memory: what bounds decoding, which reads all weights for each token.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use kwaainet_platform::Parallel;
+
+/// Numbers of 8 bytes: 256 MiB, many times what any cache holds.
+const LEN: usize = 32 << 20;
+/// The best of so many readings counts; others use the machine too.
+const READINGS: usize = 7;
+/// Pieces per thread, so that one that is held up does not hold up all.
+const PIECES: usize = 8;
+
+/// Bytes per second that these threads read together, one after the other; `None` if there is no memory for it.
+pub(super) fn bandwidth(parallel: &dyn Parallel, now_ms: &dyn Fn() -> f64) -> Option<f64> {
+    let mut numbers: Vec<u64> = Vec::new();
+    numbers.try_reserve_exact(LEN).ok()?;
+    // Not zeros: pages that were never written are all the same one.
+    numbers.extend(0..LEN as u64);
+    let pieces = parallel.width().saturating_mul(PIECES).max(1);
+    let piece_len = LEN.div_ceil(pieces);
+    let total = AtomicU64::new(0);
+    let read = |piece: usize| {
+        let from = piece.saturating_mul(piece_len).min(LEN);
+        let to = from.saturating_add(piece_len).min(LEN);
+        let numbers = numbers.get(from..to).unwrap_or_default();
+        // Several sums, or each addition would wait for the one before.
+        let mut sums = [0_u64; 32];
+        for line in numbers.as_chunks::<32>().0 {
+            for (sum, number) in sums.iter_mut().zip(line) {
+                *sum = sum.wrapping_add(*number);
+            }
+        }
+        let sum = sums.into_iter().fold(0, u64::wrapping_add);
+        total.fetch_add(sum, Ordering::Relaxed);
+    };
+    let mut best = f64::INFINITY;
+    for _ in 0..READINGS {
+        let begun = now_ms();
+        parallel.run(pieces, &read);
+        best = best.min(now_ms() - begun);
+    }
+    std::hint::black_box(total.into_inner());
+    (best > 0.0).then(|| (8 * LEN) as f64 / best * 1000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use kwaainet_platform::Sequential;
+
+    use super::*;
+
+    #[test]
+    fn bytes_are_counted_by_the_clock() {
+        // Each look at the clock is 64 ms later: 256 MiB in 64 ms.
+        let time = Mutex::new(0.0);
+        let now = || {
+            let mut time = time.lock().unwrap();
+            *time += 64.0;
+            *time
+        };
+        let found = bandwidth(&Sequential, &now).unwrap();
+        assert!((found - f64::from(1 << 28) / 0.064).abs() < 1.0);
+    }
+}

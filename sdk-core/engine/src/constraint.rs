@@ -1,0 +1,79 @@
+//! A grammar at work in one answer: between the sampler and the text.
+
+use std::sync::Arc;
+
+use crate::error::EngineError;
+use crate::grammar::{Grammar, GrammarError, Matcher};
+use crate::model::LoadedModel;
+use crate::sampler::Sampler;
+
+/// Lets only those tokens be chosen that the grammar allows.
+#[derive(Debug)]
+pub(crate) struct Constraint {
+    matcher: Matcher,
+    model: Arc<LoadedModel>,
+}
+
+impl Constraint {
+    /// Behind the tokens of an interrupted answer.
+    pub(crate) fn new(
+        grammar: &Grammar,
+        model: &Arc<LoadedModel>,
+        resume: &[u32],
+    ) -> Result<Self, EngineError> {
+        let mut constraint = Self {
+            matcher: grammar.matcher()?,
+            model: Arc::clone(model),
+        };
+        for token in resume {
+            if !constraint.accept(*token)? {
+                return Err(GrammarError::WrongResume.into());
+            }
+        }
+        Ok(constraint)
+    }
+
+    /// Whether nothing but the end can follow.
+    pub(crate) fn is_over(&self) -> bool {
+        self.matcher.is_over()
+    }
+
+    /// The sampler's choice among the tokens that are allowed, which the text then goes on with.
+    pub(crate) fn sample(
+        &mut self,
+        sampler: &mut Sampler,
+        logits: &[f32],
+        history: &[u32],
+        position: u64,
+    ) -> Result<Option<u32>, EngineError> {
+        // The likeliest of all is also the likeliest of those allowed, if it is one of them: no mask is needed. A drawn
+        // token must come from what top-k and the others keep of the allowed ones, or its chances would be wrong.
+        if sampler.options().temperature == 0.0
+            && let Some(token) = sampler.sample(logits, history, position)
+            && self.accept(token)?
+        {
+            return Ok(Some(token));
+        }
+        let mask = self.matcher.mask(self.model.vocabulary())?;
+        let ends = self.model.tokenizer();
+        let may_end = self.matcher.is_complete();
+        let allowed = |token| mask.allows(token) || may_end && ends.is_end(token);
+        let Some(token) = sampler.sample_where(logits, history, position, Some(&allowed)) else {
+            return Err(GrammarError::NoToken.into());
+        };
+        // INVARIANT: the mask allows only tokens that are accepted.
+        self.accept(token)?;
+        Ok(Some(token))
+    }
+
+    fn accept(&mut self, token: u32) -> Result<bool, EngineError> {
+        let tokenizer = self.model.tokenizer();
+        if tokenizer.is_end(token) {
+            return Ok(self.matcher.is_complete());
+        }
+        let mut bytes = Vec::new();
+        tokenizer.append_piece(token, false, &mut bytes)?;
+        // A mark is no text, and could be given for ever.
+        Ok(!bytes.is_empty() && self.matcher.accept(&bytes)?)
+    }
+}
