@@ -105,10 +105,20 @@ class Tab {
     await this.page.mouse.up();
   }
 
-  /** Every violation of WCAG 2.2 AA that axe-core finds in our frame. */
+  /**
+   * Every violation of WCAG 2.2 AA that axe-core finds in our frame, once whatever moves in has arrived: text that
+   * is half faded in has half its contrast.
+   */
   async axe() {
     if (!(await this.frame.evaluate(() => window.axe !== undefined))) await this.frame.evaluate(axe);
     return this.frame.evaluate(async () => {
+      const roots = [document];
+      for (const root of roots)
+        for (const { shadowRoot } of root.querySelectorAll("*")) if (shadowRoot) roots.push(shadowRoot);
+      const ending = roots
+        .flatMap((root) => root.getAnimations())
+        .filter(({ effect }) => effect.getComputedTiming().endTime !== Number.POSITIVE_INFINITY);
+      await Promise.allSettled(ending.map(({ finished }) => finished));
       const tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"];
       const { violations } = await window.axe.run(document, { runOnly: tags });
       return violations.map(
