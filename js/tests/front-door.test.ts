@@ -153,7 +153,8 @@ describe("the wire", () => {
       { type: "grammar", grammar: "root ::= .*" },
       { type: "json_schema" },
     ];
-    for (const response_format of formats) await fetch(url, post(JSON.stringify({ messages, response_format })));
+    for (const response_format of formats)
+      await fetch(url, post(JSON.stringify({ messages, response_format })));
     const sent = node.commands.map((command) => command.type === "chat" && command.request.response_format);
     expect(sent).toEqual([{ type: "json_schema", schema: JSON.stringify(schema) }, ...formats.slice(1)]);
   });

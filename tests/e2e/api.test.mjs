@@ -129,9 +129,17 @@ describe("the API", () => {
           });
           return answer.choices[0].message.content;
         }, schema);
-      const properties = { zone: { enum: ["Asia", "Europe"] }, bridges: { type: "integer", minimum: 0, maximum: 99 } };
+      const properties = {
+        zone: { enum: ["Asia", "Europe"] },
+        bridges: { type: "integer", minimum: 0, maximum: 99 },
+      };
       const required = Object.keys(properties);
-      const { value, error } = await ask({ type: "object", properties, required, additionalProperties: false });
+      const { value, error } = await ask({
+        type: "object",
+        properties,
+        required,
+        additionalProperties: false,
+      });
       assert.equal(error, undefined, JSON.stringify(error));
       const city = JSON.parse(value);
       assert.deepEqual(Object.keys(city), required);

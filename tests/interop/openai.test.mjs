@@ -151,7 +151,10 @@ describe("openai", { skip, timeout: 300_000 }, () => {
     }
     const yes = await ask({ type: "grammar", grammar: 'root ::= "yes" | "no"' }, { temperature: 1 });
     assert.match(yes.choices[0].message.content, /^(yes|no)$/);
-    const recursive = { type: "json_schema", json_schema: { name: "x", schema: { type: "string", pattern: "(" } } };
+    const recursive = {
+      type: "json_schema",
+      json_schema: { name: "x", schema: { type: "string", pattern: "(" } },
+    };
     await assert.rejects(ask(recursive), (error) => {
       assert.ok(error instanceof OpenAI.APIError && error.status === 400, `${error}`);
       assert.match(error.message, /pattern/);

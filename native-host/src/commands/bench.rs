@@ -75,7 +75,14 @@ pub(super) fn run(context: &Context, args: &Bench) -> Result<u8, HostError> {
     let share = bandwidth.map(|bandwidth| decode * model.decode_bytes() as f64 / bandwidth);
     let answers = args.parallel as usize;
     let together = if answers > 1 {
-        Some(together::decode(&model, &prompt, answers, args.decode_tokens, &permit, &now)?)
+        Some(together::decode(
+            &model,
+            &prompt,
+            answers,
+            args.decode_tokens,
+            &permit,
+            &now,
+        )?)
     } else {
         None
     };

@@ -17,8 +17,8 @@ use futures::executor::block_on;
 use kwaainet_engine::gguf::Gguf;
 use kwaainet_engine::tokenizer::{EncodeOptions, Tokenizer};
 use kwaainet_engine::{
-    ChatTemplate, Generation, GenerationOptions, Grammar, LoadOptions, LoadedModel, RenderOptions, SamplerOptions,
-    Session, Step,
+    ChatTemplate, Generation, GenerationOptions, Grammar, LoadOptions, LoadedModel, RenderOptions,
+    SamplerOptions, Session, Step,
 };
 use kwaainet_testkit::tiny_gguf::{TinyModel, quantise};
 use kwaainet_types::{ChatMessage, ConsentGrant, Permit, RunAi};
