@@ -12,7 +12,7 @@ use crate::backend::cpu::isa::Isa;
 use crate::backend::cpu::matmul::{Product, multiply};
 use crate::backend::{Backend, KvFormat, Rows};
 use crate::error::EngineError;
-use crate::executor::{Executor, Piece, shape_of};
+use crate::executor::{Executor, Input, Piece, shape_of};
 use crate::gguf::{DType, Gguf};
 use crate::model::{Config, TensorMap, read_weights};
 
@@ -104,14 +104,15 @@ async fn logits<B: Backend + MaybeSend>(
     let config = Config::read(&gguf)?;
     let map = TensorMap::find(&gguf, &config)?;
     let weights = read_weights(&backend, source, &map, &mut |_, _| {}).await?;
-    let shape = shape_of(&config, &map, tokens.len(), KvFormat::F16);
-    let executor = Executor::new(backend, config, shape, weights)?;
+    let shape = shape_of(&config, config.layers, &map, tokens.len(), KvFormat::F16);
+    let layers = 0..config.layers;
+    let executor = Executor::new(backend, config, layers, shape, weights)?;
     let mut work = executor.workspace()?;
     let mut last = Vec::new();
     let piece = Piece {
         cache: executor.cache()?,
         first: 0,
-        tokens,
+        input: Input::Tokens(tokens),
         rows: Rows::Last,
     };
     let mut take = |_: usize, _: usize, logits: &[f32]| last = logits.to_vec();

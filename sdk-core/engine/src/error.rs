@@ -81,6 +81,17 @@ pub enum EngineError {
         /// Tokens that fit.
         available: usize,
     },
+    /// Layers that the model has not.
+    #[error("there are no layers {wanted:?} to load: the model has 0..{layers}")]
+    NoSuchLayers {
+        /// Those that were asked for.
+        wanted: std::ops::Range<usize>,
+        /// How many the model has.
+        layers: usize,
+    },
+    /// Input that these layers cannot begin with.
+    #[error("{0}")]
+    WrongInput(String),
     /// Nothing to evaluate.
     #[error("there is no token to evaluate: give at least one")]
     NoTokens,
@@ -136,9 +147,12 @@ impl EngineError {
             Self::ChatTemplate(_) | Self::Template(_) => ErrorCode::TemplateInvalid,
             Self::OutOfMemory { .. } => ErrorCode::OutOfMemory,
             Self::ContextFull { .. } => ErrorCode::ContextTooLong,
-            Self::NoTokens | Self::UnknownToken { .. } | Self::Options(_) | Self::Grammar(_) => {
-                ErrorCode::BadRequest
-            }
+            Self::NoTokens
+            | Self::NoSuchLayers { .. }
+            | Self::WrongInput(_)
+            | Self::UnknownToken { .. }
+            | Self::Options(_)
+            | Self::Grammar(_) => ErrorCode::BadRequest,
             Self::NotLoaded(_) => ErrorCode::ModelNotFound,
             Self::WrongOrder(_) => ErrorCode::Internal,
         }

@@ -1,6 +1,8 @@
-//! The forward pass of llama, mistral3, phi3, qwen2, qwen3 and gemma3: a fixed order of operations over a backend's buffers.
+//! The forward pass of llama, mistral3, phi3, qwen2, qwen3 and gemma3, or of some layers of one: a fixed order of operations
+//! over a backend's buffers.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use crate::backend::cpu::LOGIT_ROWS;
 use crate::backend::{Backend, KvFormat, Linear, Rows, Segment, Shape, Slot};
@@ -26,16 +28,20 @@ struct Layer<M> {
     vectors: BTreeMap<Part, Vec<f32>>,
 }
 
-/// A model on a backend.
+/// Consecutive layers of a model on a backend.
 #[derive(Debug)]
 pub(crate) struct Executor<B: Backend> {
     pub(crate) backend: B,
     config: Config,
     shape: Shape,
-    embedding: B::Matrix,
-    output_norm: Vec<f32>,
+    /// Only where these layers are the first, or where it is the output head too.
+    embedding: Option<B::Matrix>,
+    /// Only where these layers are the last; so is `output`.
+    output_norm: Option<Vec<f32>>,
     /// `None`: the embedding table is the output head too.
     output: Option<B::Matrix>,
+    /// Number of the first of `layers` in the model.
+    first: usize,
     layers: Vec<Layer<B::Matrix>>,
     /// Of global and of local layers.
     ropes: [Rope; 2],
@@ -47,15 +53,30 @@ pub(crate) struct Piece<'a, C> {
     pub(crate) cache: C,
     /// Position of the first token.
     pub(crate) first: usize,
-    pub(crate) tokens: &'a [u32],
+    pub(crate) input: Input<'a>,
     pub(crate) rows: Rows,
 }
 
-/// Takes logits: number of the piece, number of the row among those that were wanted of it, logits.
+/// What the first of the layers is given.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Input<'a> {
+    Tokens(&'a [u32]),
+    /// What the layers before put out, a row for every token.
+    Hidden(&'a [f32]),
+}
+
+/// Takes what was computed: number of the piece, number of the row among those that were wanted of it, and its logits, or
+/// what the layers behind these need.
 pub(crate) type Take<'a> = dyn FnMut(usize, usize, &[f32]) + 'a;
 
 /// The sizes of the buffers of a session.
-pub(crate) fn shape_of(config: &Config, tensors: &TensorMap, context: usize, kv_format: KvFormat) -> Shape {
+pub(crate) fn shape_of(
+    config: &Config,
+    layers: usize,
+    tensors: &TensorMap,
+    context: usize,
+    kv_format: KvFormat,
+) -> Shape {
     let mut dtypes: Vec<DType> = Vec::new();
     for (tensor, used_as) in tensors.tensors.values() {
         if matches!(used_as, Use::Matrix { .. }) && !dtypes.contains(&tensor.dtype) {
@@ -63,7 +84,7 @@ pub(crate) fn shape_of(config: &Config, tensors: &TensorMap, context: usize, kv_
         }
     }
     Shape {
-        layers: config.layers,
+        layers,
         width: config.width,
         heads: config.heads,
         kv_heads: config.kv_heads,
@@ -83,40 +104,35 @@ impl<B: Backend> Executor<B> {
     pub(crate) fn new(
         backend: B,
         config: Config,
+        layers: Range<usize>,
         shape: Shape,
         mut weights: BTreeMap<Role, Weight<B::Matrix>>,
     ) -> Result<Self, EngineError> {
-        let missing = |role: &str| EngineError::MissingTensor {
-            name: role.to_owned(),
-        };
-        let Some(Weight::Matrix(embedding)) = weights.remove(&Role::Embedding) else {
-            return Err(missing("token_embd.weight"));
-        };
-        let Some(Weight::Vector(output_norm)) = weights.remove(&Role::OutputNorm) else {
-            return Err(missing("output_norm.weight"));
-        };
-        let output = match weights.remove(&Role::Output) {
-            Some(Weight::Matrix(output)) => Some(output),
+        let mut matrix = |role| match weights.remove(&role) {
+            Some(Weight::Matrix(matrix)) => Some(matrix),
             _ => None,
         };
+        let (embedding, output) = (matrix(Role::Embedding), matrix(Role::Output));
         let mut vector = |role| match weights.remove(&role) {
             Some(Weight::Vector(vector)) => Some(vector),
             _ => None,
         };
+        let output_norm = vector(Role::OutputNorm);
         let factors = RopeFactors {
             always: vector(Role::RopeFactors),
             short: vector(Role::ShortRopeFactors),
             long: vector(Role::LongRopeFactors),
         };
         let ropes = Rope::of(&config, &factors, shape.context)?;
+        let first = layers.start;
         let mut layers: Vec<Layer<B::Matrix>> = Vec::new();
-        layers.resize_with(config.layers, || Layer {
+        layers.resize_with(shape.layers, || Layer {
             matrices: BTreeMap::new(),
             vectors: BTreeMap::new(),
         });
         for (role, weight) in weights {
             if let Role::Layer(index, part) = role
-                && let Some(layer) = layers.get_mut(index)
+                && let Some(layer) = index.checked_sub(first).and_then(|index| layers.get_mut(index))
             {
                 match weight {
                     Weight::Matrix(matrix) => drop(layer.matrices.insert(part, matrix)),
@@ -131,6 +147,7 @@ impl<B: Backend> Executor<B> {
             embedding,
             output_norm,
             output,
+            first,
             layers,
             ropes,
         })
@@ -153,31 +170,57 @@ impl<B: Backend> Executor<B> {
         pieces: Vec<Piece<'_, B::Cache>>,
         take: &mut Take<'_>,
     ) -> (Vec<B::Cache>, Result<(), EngineError>) {
-        let (mut tokens, mut rows) = (Vec::with_capacity(BLOCK), Vec::with_capacity(pieces.len()));
+        let width = self.shape.width.max(1);
+        let mut inputs = Vec::with_capacity(pieces.len());
+        let mut rows = Vec::with_capacity(pieces.len());
         let mut segments = Vec::with_capacity(pieces.len());
         for piece in pieces {
-            tokens.extend_from_slice(piece.tokens);
             rows.push(piece.rows);
+            inputs.push(piece.input);
             segments.push(Segment {
                 cache: piece.cache,
                 first: piece.first,
-                tokens: piece.tokens.len(),
+                tokens: match piece.input {
+                    Input::Tokens(tokens) => tokens.len(),
+                    Input::Hidden(hidden) => hidden.len() / width,
+                },
             });
         }
         self.backend.begin(work, segments, &self.ropes);
-        self.backend
-            .embed(work, &self.embedding, &tokens, self.config.embedding_scale);
-        let layers = self.layers(work, &rows);
+        let outcome = self.input(work, &inputs).and_then(|()| self.layers(work, &rows));
         let segments = self.backend.end(work);
-        if layers.is_ok() {
+        if outcome.is_ok() {
             let wanted = segments.iter().zip(&rows).map(|(segment, rows)| match rows {
                 Rows::None => 0,
                 _ => segment.tokens,
             });
-            self.head(work, wanted, take);
+            self.output(work, wanted, take);
         }
         let caches = segments.into_iter().map(|segment| segment.cache);
-        (caches.collect(), layers)
+        (caches.collect(), outcome)
+    }
+
+    /// Fills the residual stream.
+    fn input(&self, work: &mut B::Workspace, inputs: &[Input<'_>]) -> Result<(), EngineError> {
+        let mut row = 0_usize;
+        for input in inputs {
+            row = row.saturating_add(match input {
+                Input::Tokens(tokens) => {
+                    let table = self
+                        .embedding
+                        .as_ref()
+                        .ok_or_else(|| missing("token_embd.weight"))?;
+                    let factor = self.config.embedding_scale;
+                    self.backend.embed(work, row, table, tokens, factor);
+                    tokens.len()
+                }
+                Input::Hidden(hidden) => {
+                    self.backend.set_hidden(work, row, hidden);
+                    hidden.len() / self.shape.width.max(1)
+                }
+            });
+        }
+        Ok(())
     }
 
     /// All layers, of the last one only what is wanted.
@@ -198,19 +241,37 @@ impl<B: Backend> Executor<B> {
         Ok(())
     }
 
-    /// Logits of the rows that are left, so many of each piece.
-    fn head(&self, work: &mut B::Workspace, wanted: impl Iterator<Item = usize>, take: &mut Take<'_>) {
+    /// What comes out of the rows that are left, so many of each piece.
+    fn output(&self, work: &mut B::Workspace, wanted: impl Iterator<Item = usize>, take: &mut Take<'_>) {
         let rows: Vec<(usize, usize)> = wanted
             .enumerate()
             .flat_map(|(piece, rows)| (0..rows).map(move |row| (piece, row)))
             .collect();
-        if rows.is_empty() {
-            return;
+        let head = self.output.as_ref().or(self.embedding.as_ref());
+        match (&self.output_norm, head) {
+            _ if rows.is_empty() => {}
+            (Some(norm), Some(head)) => self.logits(work, &rows, norm, head, take),
+            _ => {
+                let hidden = self.backend.hidden(work).chunks_exact(self.shape.width.max(1));
+                for ((piece, row), hidden) in rows.iter().zip(hidden) {
+                    take(*piece, *row, hidden);
+                }
+            }
         }
-        let (norm, eps) = (&self.output_norm, self.config.norm_eps);
+    }
+
+    fn logits(
+        &self,
+        work: &mut B::Workspace,
+        rows: &[(usize, usize)],
+        norm: &[f32],
+        head: &B::Matrix,
+        take: &mut Take<'_>,
+    ) {
+        let eps = self.config.norm_eps;
         self.backend.norm(work, Slot::Hidden, norm, eps, Slot::Normed);
         let head = Linear {
-            weights: self.output.as_ref().unwrap_or(&self.embedding),
+            weights: head,
             bias: None,
             to: Slot::Logits,
         };
@@ -259,11 +320,16 @@ impl<B: Backend> Executor<B> {
             self.backend
                 .norm_heads(work, Slot::Key, layer.vector(Part::KeyNorm)?, eps);
         }
-        let kind = usize::from(self.config.is_local(index));
+        let kind = usize::from(self.is_local(index));
         self.backend.rotate(work, Slot::Query, kind);
         self.backend.rotate(work, Slot::Key, kind);
         self.backend.store(work, index);
         Ok(())
+    }
+
+    /// Whether a layer looks only at a window; counted among those that are here.
+    fn is_local(&self, index: usize) -> bool {
+        self.config.is_local(self.first.saturating_add(index))
     }
 
     fn attention(
@@ -272,7 +338,7 @@ impl<B: Backend> Executor<B> {
         index: usize,
         layer: &Layer<B::Matrix>,
     ) -> Result<(), EngineError> {
-        let window = self.config.window.filter(|_| self.config.is_local(index));
+        let window = self.config.window.filter(|_| self.is_local(index));
         self.backend.attend(work, index, window);
         let product = layer.linear(Part::AttentionOutput, Part::AttentionOutputBias, Slot::Projected)?;
         self.backend.multiply(work, Slot::Attended, &[product]);
@@ -337,10 +403,14 @@ impl<M> Layer<M> {
         })
     }
 
-    // INVARIANT: `TensorMap::find` checked that every tensor is there, so this is never seen.
     fn missing(part: Part) -> EngineError {
-        EngineError::MissingTensor {
-            name: format!("{part:?}"),
-        }
+        missing(&format!("{part:?}"))
+    }
+}
+
+// INVARIANT: `TensorMap::find` checked that every tensor is there, so this is never seen.
+fn missing(name: &str) -> EngineError {
+    EngineError::MissingTensor {
+        name: name.to_owned(),
     }
 }

@@ -409,7 +409,7 @@ impl Generation {
                 generation.choose(logits, guess, judge);
             }
         };
-        let (caches, outcome) = model.forward(pieces, &mut take);
+        let (caches, outcome) = model.blocks.forward(pieces, &mut take);
         for (((index, work), judge), cache) in batch.iter().zip(&judges).zip(caches) {
             if let Some(generation) = generations.get_mut(*index) {
                 generation.session.take_back([cache]);

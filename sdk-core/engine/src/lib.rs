@@ -12,6 +12,7 @@
 //! ```
 
 mod backend;
+mod block_session;
 #[cfg(feature = "candle")]
 pub mod candle_reference;
 mod chat_template;
@@ -29,11 +30,12 @@ mod text;
 pub mod tokenizer;
 
 pub use backend::KvFormat;
+pub use block_session::{BlockInput, BlockSession, Wanted};
 pub use chat_template::{ChatTemplate, RenderOptions, TemplateError};
 pub use error::EngineError;
 pub use generation::{Generation, GenerationOptions, Step, Usage};
 pub use grammar::{Grammar, GrammarError};
-pub use model::{LoadOptions, LoadedModel, MemoryPlan, ModelInfo, Progress, check_runnable};
+pub use model::{LoadOptions, LoadedModel, MemoryPlan, ModelBlocks, ModelInfo, Progress, check_runnable};
 pub use sampler::{OptionsError, Sampler, SamplerOptions};
 pub use session::{Choose, Session};
 pub use text::TextStream;

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use kwaainet_types::{Permit, RunAi};
 
+use crate::backend::Rows;
 use crate::backend::cpu::Cache;
-use crate::backend::{Backend, Rows};
 use crate::error::EngineError;
-use crate::executor::{BLOCK, Piece};
+use crate::executor::{BLOCK, Input, Piece};
 use crate::model::LoadedModel;
 
 /// The token that follows the tokens so far, given their logits; `None` where nothing is to follow.
@@ -38,9 +38,9 @@ impl Session {
     /// # Errors
     /// [`EngineError::OutOfMemory`].
     pub fn new(model: Arc<LoadedModel>) -> Result<Self, EngineError> {
-        model.reserve_workspace()?;
+        model.blocks.reserve_workspace()?;
         Ok(Self {
-            cache: model.executor.cache()?,
+            cache: model.blocks.cache()?,
             logits: vec![0.0; model.info().vocabulary as usize],
             tokens: Vec::with_capacity(model.context_length()),
             model,
@@ -163,7 +163,7 @@ impl Session {
             let guess = block.get(at.saturating_add(1)).copied();
             judge.look(&mut tokens, logits, guess, choose);
         };
-        let (caches, outcome) = model.forward(vec![piece], &mut take);
+        let (caches, outcome) = model.blocks.forward(vec![piece], &mut take);
         self.tokens = tokens;
         self.take_back(caches);
         outcome?;
@@ -199,7 +199,7 @@ impl Session {
         Piece {
             cache: std::mem::take(&mut self.cache),
             first: self.evaluated,
-            tokens,
+            input: Input::Tokens(tokens),
             rows,
         }
     }
@@ -214,7 +214,7 @@ impl Session {
         let mut logits = std::mem::take(&mut self.logits);
         let piece = self.piece(tokens, rows);
         let mut take = |_: usize, _: usize, row: &[f32]| logits.copy_from_slice(row);
-        let (caches, outcome) = Arc::clone(&self.model).forward(vec![piece], &mut take);
+        let (caches, outcome) = Arc::clone(&self.model).blocks.forward(vec![piece], &mut take);
         self.take_back(caches);
         self.logits = logits;
         outcome?;
@@ -225,11 +225,11 @@ impl Session {
     }
 
     fn check_sound(&mut self, finite: bool) -> Result<(), EngineError> {
-        if finite && self.model.executor.backend.is_sound(&self.cache) {
+        if finite && self.model.blocks.is_sound(&self.cache) {
             return Ok(());
         }
         // Not-a-number spreads through a cache: begin anew.
-        self.model.executor.backend.clear(&mut self.cache);
+        self.model.blocks.clear(&mut self.cache);
         self.tokens.clear();
         self.evaluated = 0;
         self.logits_valid = false;
@@ -264,7 +264,7 @@ impl Session {
                     scores.push(score);
                 }
             };
-            let (caches, outcome) = Arc::clone(&self.model).forward(vec![piece], &mut take);
+            let (caches, outcome) = Arc::clone(&self.model).blocks.forward(vec![piece], &mut take);
             self.take_back(caches);
             outcome?;
             self.evaluated = self.evaluated.saturating_add(block.len());

@@ -43,6 +43,10 @@ export interface ChatRequest extends SamplingOptions {
      * sooner where it repeats something. 0 guesses none: for measuring how fast a device is.
      */
     guesses?: number | undefined;
+    /**
+     * What the answer must look like. It may still break off at `max_tokens`.
+     */
+    response_format?: ResponseFormat | undefined;
 }
 
 /**
@@ -510,6 +514,12 @@ export type Event = { type: "consentChanged"; purposes: Purpose[] } | { type: "m
  * What an agreement may be about. Each is asked for, given and withdrawn on its own.
  */
 export type Purpose = "runAi" | "keepModel" | "helpOthers" | "identity" | "analytics" | "carbon" | "rewards";
+
+/**
+ * What an answer must look like. OpenAI's `json_schema` with the schema as text, because the order of an object's members
+ * counts, and objects on their way between languages lose it.
+ */
+export type ResponseFormat = { type: "text" } | { type: "json_object" } | { type: "json_schema"; schema: string } | { type: "grammar"; grammar: string };
 
 /**
  * What an answer took, told to the person who asked.

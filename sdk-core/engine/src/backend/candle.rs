@@ -127,8 +127,8 @@ impl Backend for Candle {
         }
     }
 
-    fn embed(&self, work: &mut Workspace, table: &Matrix, tokens: &[u32], factor: f32) {
-        self.0.embed(work, &table.packed, tokens, factor);
+    fn embed(&self, work: &mut Workspace, row: usize, table: &Matrix, tokens: &[u32], factor: f32) {
+        self.0.embed(work, row, &table.packed, tokens, factor);
     }
 
     fn is_sound(&self, cache: &Cache) -> bool {
@@ -185,6 +185,14 @@ impl Backend for Candle {
 
     fn set_tokens(&self, work: &mut Workspace, tokens: usize) {
         self.0.set_tokens(work, tokens);
+    }
+
+    fn set_hidden(&self, work: &mut Workspace, row: usize, hidden: &[f32]) {
+        self.0.set_hidden(work, row, hidden);
+    }
+
+    fn hidden<'a>(&self, work: &'a Workspace) -> &'a [f32] {
+        self.0.hidden(work)
     }
 
     fn logits<'a>(&self, work: &'a Workspace) -> &'a [f32] {

@@ -1,7 +1,7 @@
 //! What a backend does for the executor: the operations of a transformer over buffers that were allocated beforehand.
 //!
 //! Operations name buffers ([`Slot`]) instead of passing numbers, so that a GPU can keep them to itself and be asked for
-//! nothing but logits. `cpu` is the backend of every device, and the reference of those to come.
+//! nothing but what comes out at the end. `cpu` is the backend of every device, and the reference of those to come.
 
 #[cfg(feature = "candle")]
 pub(crate) mod candle;
@@ -149,8 +149,21 @@ pub(crate) trait Backend: std::fmt::Debug + MaybeSend + MaybeSync + 'static {
     /// Ends it, and gives the caches back.
     fn end(&self, work: &mut Self::Workspace) -> Vec<Segment<Self::Cache>>;
 
-    /// Looks up tokens in the embedding table, times `factor`, into `Hidden`.
-    fn embed(&self, work: &mut Self::Workspace, table: &Self::Matrix, tokens: &[u32], factor: f32);
+    /// Looks up tokens in the embedding table, times `factor`, into `Hidden` from this row on.
+    fn embed(
+        &self,
+        work: &mut Self::Workspace,
+        row: usize,
+        table: &Self::Matrix,
+        tokens: &[u32],
+        factor: f32,
+    );
+
+    /// Copies rows into `Hidden` from this row on.
+    fn set_hidden(&self, work: &mut Self::Workspace, row: usize, hidden: &[f32]);
+
+    /// `Hidden`, of the tokens that are left.
+    fn hidden<'a>(&self, work: &'a Self::Workspace) -> &'a [f32];
 
     /// RMS norm.
     fn norm(&self, work: &mut Self::Workspace, from: Slot, weights: &[f32], eps: f32, to: Slot);

@@ -1,6 +1,7 @@
 //! Which tensors a model of a given configuration has, and whether the file's tensors are those.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::config::{Architecture, Config};
 use crate::error::EngineError;
@@ -197,6 +198,18 @@ impl TensorMap {
         }
         map.refuse_unused(gguf)?;
         Ok(map)
+    }
+
+    /// Drops what layers `kept` of so many do not need.
+    pub(crate) fn keep(&mut self, kept: &Range<usize>, layers: usize) {
+        let (is_first, is_last) = (kept.start == 0, kept.end == layers);
+        let is_tied = !self.tensors.contains_key(&Role::Output);
+        self.tensors.retain(|role, _| match role {
+            Role::Embedding => is_first || (is_last && is_tied),
+            Role::OutputNorm | Role::Output => is_last,
+            Role::RopeFactors | Role::ShortRopeFactors | Role::LongRopeFactors => true,
+            Role::Layer(layer, _) => kept.contains(layer),
+        });
     }
 
     fn add(

@@ -289,14 +289,24 @@ impl Backend for Cpu {
         std::mem::take(&mut work.segments)
     }
 
-    fn embed(&self, work: &mut Workspace, table: &PackedMatrix, tokens: &[u32], factor: f32) {
+    fn embed(&self, work: &mut Workspace, row: usize, table: &PackedMatrix, tokens: &[u32], factor: f32) {
         let width = work.shape.width;
-        for (token, to) in tokens
-            .iter()
-            .zip(work.slot_mut(Slot::Hidden).chunks_exact_mut(width))
-        {
+        let rows = work.slot_mut(Slot::Hidden).chunks_exact_mut(width).skip(row);
+        for (token, to) in tokens.iter().zip(rows) {
             table.row(*token as usize, factor, to);
         }
+    }
+
+    fn set_hidden(&self, work: &mut Workspace, row: usize, hidden: &[f32]) {
+        let first = row.saturating_mul(work.shape.width);
+        let to = work.slot_mut(Slot::Hidden).get_mut(first..).unwrap_or_default();
+        for (to, from) in to.iter_mut().zip(hidden) {
+            *to = *from;
+        }
+    }
+
+    fn hidden<'a>(&self, work: &'a Workspace) -> &'a [f32] {
+        work.slot(Slot::Hidden)
     }
 
     fn norm(&self, work: &mut Workspace, from: Slot, weights: &[f32], eps: f32, to: Slot) {
