@@ -109,11 +109,11 @@ function toFormat(format: unknown): unknown {
 
 /** Takes over what is set; `null` means unset, as with OpenAI. The node checks values and says what is wrong. */
 export function toChatRequest(body: Record<string, unknown>, model: string | undefined): ChatRequest {
-  const { messages, max_tokens, max_completion_tokens, stop, model: named } = body;
+  const { messages, max_tokens, max_completion_tokens, stop, response_format, model: named } = body;
   const most = max_completion_tokens ?? max_tokens;
   const fields: [string, unknown][] = numbers.map((name) => [name, body[name]]);
   fields.push(["messages", messages], ["max_tokens", most], ["stop", stop], ["model", named || model]);
-  fields.push(["response_format", toFormat(body.response_format)]);
+  fields.push(["response_format", toFormat(response_format)]);
   const set = fields.filter(([, value]) => value !== undefined && value !== null);
   return Object.fromEntries(set) as unknown as ChatRequest;
 }
