@@ -1,5 +1,5 @@
 //! Prefill and decode speed of the engine alone:
-//! `cargo run --release -p kwaainet-engine --example speed -- model.gguf [threads [prompt tokens]]`.
+//! `cargo run --release -p kwaainet-engine --example speed -- model.gguf [threads [prompt tokens [tokens at a time]]]`.
 //!
 //! One thread is measured in processor time (on Linux), because others use the machine too; more threads in wall time.
 
@@ -68,6 +68,7 @@ fn main() {
     let path = args.next().expect("the path of a model");
     let threads: usize = args.next().map_or(1, |threads| threads.parse().unwrap());
     let prompt_len: u32 = args.next().map_or(128, |tokens| tokens.parse().unwrap());
+    let slice: usize = args.next().map_or(128, |tokens| tokens.parse().unwrap());
     let alone = threads == 1;
     let file = std::fs::read(path).unwrap();
     let permit = ConsentGrant::of_operator(0).permit::<RunAi>(0).unwrap();
@@ -99,7 +100,10 @@ fn main() {
             .map(|at| (100 + round + at * 37) % words)
             .collect();
         session.begin(&prompt).unwrap();
-        let prefill = seconds(alone, || while session.prefill_step(&permit, 128).unwrap() > 0 {});
+        let prefill = seconds(
+            alone,
+            || while session.prefill_step(&permit, slice).unwrap() > 0 {},
+        );
         let decode = seconds(alone, || {
             for at in 0..ANSWER {
                 session.decode(&permit, (200 + at) % words).unwrap();

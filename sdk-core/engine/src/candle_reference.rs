@@ -107,7 +107,7 @@ async fn logits<B: Backend + MaybeSend>(
     let shape = shape_of(&config, config.layers, &map, tokens.len(), KvFormat::F16);
     let layers = 0..config.layers;
     let executor = Executor::new(backend, config, layers, shape, weights)?;
-    let mut work = executor.workspace()?;
+    let work = executor.workspace()?;
     let mut last = Vec::new();
     let piece = Piece {
         cache: executor.cache()?,
@@ -116,6 +116,8 @@ async fn logits<B: Backend + MaybeSend>(
         rows: Rows::Last,
     };
     let mut take = |_: usize, _: usize, logits: &[f32]| last = logits.to_vec();
-    executor.forward(&mut work, vec![piece], &mut take).1?;
+    let mut pass = executor.begin(work, vec![piece]);
+    executor.advance(&mut pass, usize::MAX);
+    executor.end(pass, &mut take).2?;
     Ok(last)
 }

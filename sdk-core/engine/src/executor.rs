@@ -65,6 +65,16 @@ pub(crate) enum Input<'a> {
     Hidden(&'a [f32]),
 }
 
+/// A block on its way through the layers. Between two of them its host may do other things, or give it up.
+#[derive(Debug)]
+pub(crate) struct Pass<W> {
+    work: W,
+    rows: Vec<Rows>,
+    /// The next layer, counted among those that are here.
+    next: usize,
+    outcome: Result<(), EngineError>,
+}
+
 /// Takes what was computed: number of the piece, number of the row among those that were wanted of it, and its logits, or
 /// what the layers behind these need.
 pub(crate) type Take<'a> = dyn FnMut(usize, usize, &[f32]) + 'a;
@@ -161,15 +171,14 @@ impl<B: Backend> Executor<B> {
         self.backend.cache(&self.shape)
     }
 
-    /// Evaluates pieces of different sequences together, [`BLOCK`] tokens at most, and gives their caches back.
+    /// Begins to evaluate pieces of different sequences together, [`BLOCK`] tokens at most.
     ///
     /// What is computed of a piece does not depend on the others, to the bit.
-    pub(crate) fn forward(
+    pub(crate) fn begin(
         &self,
-        work: &mut B::Workspace,
+        mut work: B::Workspace,
         pieces: Vec<Piece<'_, B::Cache>>,
-        take: &mut Take<'_>,
-    ) -> (Vec<B::Cache>, Result<(), EngineError>) {
+    ) -> Pass<B::Workspace> {
         let width = self.shape.width.max(1);
         let mut inputs = Vec::with_capacity(pieces.len());
         let mut rows = Vec::with_capacity(pieces.len());
@@ -186,18 +195,43 @@ impl<B: Backend> Executor<B> {
                 },
             });
         }
-        self.backend.begin(work, segments, &self.ropes);
-        let outcome = self.input(work, &inputs).and_then(|()| self.layers(work, &rows));
-        let segments = self.backend.end(work);
-        if outcome.is_ok() {
-            let wanted = segments.iter().zip(&rows).map(|(segment, rows)| match rows {
+        self.backend.begin(&mut work, segments, &self.ropes);
+        Pass {
+            outcome: self.input(&mut work, &inputs),
+            work,
+            rows,
+            next: 0,
+        }
+    }
+
+    /// Takes a block through up to so many layers more; true when it has been through all.
+    pub(crate) fn advance(&self, pass: &mut Pass<B::Workspace>, layers: usize) -> bool {
+        for layer in self.layers.iter().skip(pass.next).take(layers) {
+            if pass.outcome.is_err() {
+                return true;
+            }
+            pass.outcome = self.layer(&mut pass.work, pass.next, layer, &pass.rows);
+            pass.next = pass.next.saturating_add(1);
+        }
+        pass.next == self.layers.len()
+    }
+
+    /// Gives back the buffers and the caches. What was wanted of the block is there if it has been through all layers.
+    pub(crate) fn end(
+        &self,
+        mut pass: Pass<B::Workspace>,
+        take: &mut Take<'_>,
+    ) -> (B::Workspace, Vec<B::Cache>, Result<(), EngineError>) {
+        let segments = self.backend.end(&mut pass.work);
+        if pass.outcome.is_ok() && pass.next == self.layers.len() {
+            let wanted = segments.iter().zip(&pass.rows).map(|(segment, rows)| match rows {
                 Rows::None => 0,
                 _ => segment.tokens,
             });
-            self.output(work, wanted, take);
+            self.output(&mut pass.work, wanted, take);
         }
         let caches = segments.into_iter().map(|segment| segment.cache);
-        (caches.collect(), outcome)
+        (pass.work, caches.collect(), pass.outcome)
     }
 
     /// Fills the residual stream.
@@ -223,22 +257,24 @@ impl<B: Backend> Executor<B> {
         Ok(())
     }
 
-    /// All layers, of the last one only what is wanted.
-    fn layers(&self, work: &mut B::Workspace, rows: &[Rows]) -> Result<(), EngineError> {
-        let last = self.layers.len().saturating_sub(1);
-        for (index, layer) in self.layers.iter().enumerate() {
-            self.keys_and_values(work, index, layer)?;
-            if index == last {
-                self.backend.keep(work, rows);
-                if rows.iter().all(|rows| *rows == Rows::None) {
-                    // The cache is complete: nobody needs what the last layer would put out.
-                    return Ok(());
-                }
+    /// A layer; of the last one only what is wanted: in the layers behind, a cache needs every token.
+    fn layer(
+        &self,
+        work: &mut B::Workspace,
+        index: usize,
+        layer: &Layer<B::Matrix>,
+        rows: &[Rows],
+    ) -> Result<(), EngineError> {
+        self.keys_and_values(work, index, layer)?;
+        if index.saturating_add(1) == self.layers.len() {
+            self.backend.keep(work, rows);
+            if rows.iter().all(|rows| *rows == Rows::None) {
+                // The cache is complete: nobody needs what the last layer would put out.
+                return Ok(());
             }
-            self.attention(work, index, layer)?;
-            self.feed_forward(work, layer)?;
         }
-        Ok(())
+        self.attention(work, index, layer)?;
+        self.feed_forward(work, layer)
     }
 
     /// What comes out of the rows that are left, so many of each piece.

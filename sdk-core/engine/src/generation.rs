@@ -6,11 +6,11 @@ use std::sync::Arc;
 use kwaainet_types::{FinishReason, Permit, RunAi};
 
 use crate::backend::Rows;
-use crate::backend::cpu::Cache;
+use crate::backend::cpu::{Cache, Workspace};
 use crate::constraint::Constraint;
 use crate::draft::{Lookup, MOST_GUESSES};
 use crate::error::EngineError;
-use crate::executor::{BLOCK, Piece};
+use crate::executor::{BLOCK, Pass, Piece};
 use crate::grammar::Grammar;
 use crate::sampler::{OptionsError, Sampler, SamplerOptions};
 use crate::session::{Judge, Session};
@@ -18,6 +18,11 @@ use crate::text::TextStream;
 
 /// Tokens of the prompt per step: few enough that a slow device answers a cancel within a blink.
 const PREFILL_SLICE: usize = 16;
+/// Tokens of a block that goes through the layers in several steps. Of SmolLM2 in WebAssembly 64 at a time are read a
+/// fifth faster than 8, and 128 no faster (`examples/speed.rs`).
+const SPLIT_BLOCK: usize = 64;
+/// The same for the slowest devices, which need longer than a slice for one layer of 64.
+const SMALLEST_BLOCK: usize = 8;
 /// Most stop strings (OpenAI allows 4).
 const MOST_STOPS: usize = 16;
 /// Longest stop string in bytes.
@@ -34,7 +39,7 @@ pub struct GenerationOptions {
     pub stop: Vec<String>,
     /// Tokens of this answer that were delivered before an interruption.
     pub resume: Vec<u32>,
-    /// Most tokens of the prompt that one step evaluates.
+    /// How much of the prompt one step evaluates; see [`Generation::set_prefill_slice`].
     pub prefill_slice: usize,
     /// Most tokens that are guessed from the text so far and evaluated with the next one. The answer is the same; where it
     /// repeats its prompt or itself it comes sooner. 0 guesses none.
@@ -156,6 +161,8 @@ pub struct Generation {
     constraint: Option<Constraint>,
     /// Why no token could be chosen.
     failed: Option<EngineError>,
+    /// A block of the prompt that is on its way through the layers.
+    under_way: Option<(Work, Pass<Workspace>)>,
     /// What [`Self::compute`] did since the step before.
     computed: Option<Result<Computed, EngineError>>,
     is_over: bool,
@@ -241,6 +248,7 @@ impl Generation {
             lookup: Lookup::default(),
             constraint,
             failed: None,
+            under_way: None,
             computed: None,
             is_over: false,
         })
@@ -251,13 +259,20 @@ impl Generation {
         self.usage
     }
 
-    /// Sets how many tokens of the prompt the coming steps evaluate at most, as the caller learns how fast they go.
+    /// Sets how much of the prompt the coming steps evaluate, as the caller learns how fast they go: the work of so many
+    /// tokens. A small slice is a block of more tokens in a part of the layers, because each reading of the weights should
+    /// serve many tokens.
     pub fn set_prefill_slice(&mut self, tokens: usize) {
         self.prefill_slice = tokens.max(1);
     }
 
     /// Ends the answer and gives the session back, with what it has evaluated.
-    pub fn into_session(self) -> Session {
+    pub fn into_session(mut self) -> Session {
+        if let Some((_, pass)) = self.under_way.take() {
+            let model = Arc::clone(self.session.model());
+            let (caches, _given_up) = model.blocks.end(pass, &mut |_, _, _| {});
+            self.session.take_back(caches);
+        }
         self.session
     }
 
@@ -278,7 +293,13 @@ impl Generation {
         }
         let total = self.session.tokens().len();
         if self.computed.is_none() {
-            Self::compute(permit, &mut [&mut *self]);
+            self.compute_slice(permit);
+        }
+        if self.under_way.is_some() {
+            return Ok(Step::Prefilled {
+                done: self.session.evaluated(),
+                total,
+            });
         }
         match self.computed.take() {
             Some(Err(EngineError::ContextFull { .. })) => return Ok(self.finish(FinishReason::Length)),
@@ -309,11 +330,59 @@ impl Generation {
         })
     }
 
+    /// Evaluates what the next step needs, of a prompt one slice. Unlike [`Self::compute`] it may end between two layers.
+    pub fn compute_slice(&mut self, permit: &Permit<RunAi>) {
+        if !self.is_prompt() || self.is_over || self.is_complete() || self.computed.is_some() {
+            return Self::compute(permit, &mut [self]);
+        }
+        let blocks = self.session.model().blocks.layers().len();
+        let split = self.prefill_slice.saturating_mul(SMALLEST_BLOCK).min(SPLIT_BLOCK);
+        let tokens = self.prefill_slice.max(split);
+        if self.under_way.is_none() {
+            let work = Work::Prompt(self.session.next_of_prompt(tokens).to_vec());
+            let model = Arc::clone(self.session.model());
+            match model.blocks.begin(vec![self.begin_work(&work)]) {
+                Ok(pass) => self.under_way = Some((work, pass)),
+                Err((caches, error)) => {
+                    self.session.take_back(caches);
+                    self.computed = Some(Err(error));
+                }
+            }
+        }
+        let under_way = self
+            .under_way
+            .as_ref()
+            .map_or(tokens, |(work, _)| work.tokens().len());
+        let layers = self.prefill_slice.saturating_mul(blocks) / under_way.max(1);
+        self.advance(layers.max(1));
+    }
+
+    /// Takes the block that is under way through so many layers more.
+    fn advance(&mut self, layers: usize) {
+        let Some((work, mut pass)) = self.under_way.take() else {
+            return;
+        };
+        let model = Arc::clone(self.session.model());
+        if !model.blocks.advance(&mut pass, layers) {
+            self.under_way = Some((work, pass));
+            return;
+        }
+        let mut judge = Judge::default();
+        let mut take = |_: usize, _: usize, logits: &[f32]| self.choose(logits, None, &mut judge);
+        let (caches, outcome) = model.blocks.end(pass, &mut take);
+        self.session.take_back(caches);
+        let done = self.end_work(&work, &judge);
+        self.computed = Some(outcome.and(done));
+    }
+
     /// Evaluates what these generations of one model need for their next steps, all together: weights are read once for
     /// all. Each gets the tokens that it would get alone. Errors come with the next [`Self::step`]; one that needs nothing
     /// is left as it is.
     pub fn compute(_permit: &Permit<RunAi>, generations: &mut [&mut Self]) {
         // Answers first: what room they leave in a block, prompts fill.
+        for generation in generations.iter_mut() {
+            generation.advance(usize::MAX);
+        }
         let mut room = BLOCK;
         let mut batch: Vec<(usize, Work)> = Vec::with_capacity(generations.len());
         for wants_answer in [true, false] {

@@ -2,11 +2,14 @@
 
 #![expect(
     clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
     clippy::disallowed_methods,
     reason = "tests may fail loudly, and this one reads a model file if there is one"
 )]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::executor::block_on;
 use kwaainet_engine::tokenizer::EncodeOptions;
@@ -14,6 +17,7 @@ use kwaainet_engine::{
     EngineError, Generation, GenerationOptions, Grammar, LoadOptions, LoadedModel, SamplerOptions, Session,
     Step, Usage,
 };
+use kwaainet_platform::Parallel;
 use kwaainet_testkit::tiny_gguf::TinyModel;
 use kwaainet_types::{ConsentGrant, FinishReason, Permit, RunAi};
 
@@ -190,18 +194,87 @@ fn the_next_turn_reuses_the_conversation() {
     assert_eq!(second.pieces, fresh(&model, &next, sampled(2, 8)).pieces);
 }
 
-#[test]
-fn a_step_evaluates_no_more_than_its_slice() {
-    let model = tiny("llama", 256);
-    let prompt: Vec<u32> = (0..50).collect();
-    let session = Session::new(model).unwrap();
-    let mut generation = Generation::new(session, &prompt, sampled(1, 1)).unwrap();
-    let mut last = 0;
-    while let Step::Prefilled { done, total } = generation.step(&permit()).unwrap() {
-        assert!(done - last <= 16 && total == 50);
-        last = done;
+/// Counts computations: every layer asks for the same number of them.
+#[derive(Debug, Default)]
+struct Counting(AtomicUsize);
+
+impl Parallel for Counting {
+    fn width(&self) -> usize {
+        2
     }
-    assert_eq!(last, 50);
+    fn run(&self, count: usize, piece: &(dyn Fn(usize) + Sync)) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        (0..count).for_each(piece);
+    }
+}
+
+#[test]
+fn a_step_computes_its_slice_and_ends_between_layers() {
+    let counting = Arc::new(Counting::default());
+    let options = LoadOptions {
+        context_length: 256,
+        parallel: Arc::<Counting>::clone(&counting),
+        ..LoadOptions::default()
+    };
+    let mut model = TinyModel::new("llama", "Q8_0");
+    model.layers = 8;
+    let file = model.bytes();
+    let model = Arc::new(block_on(LoadedModel::load(&permit(), &file, options, &mut |_, _| {})).unwrap());
+    let prompt: Vec<u32> = (0..200).map(|at| at % 90).collect();
+    // Slice, and the steps that 200 tokens in 8 layers then take: 25 blocks of 8 a layer at a time; 4 blocks of 64 (the
+    // last of 8) by 2 layers; 3 of 65 and one of 5 whole.
+    for (slice, steps) in [(1, 25 * 8), (16, 3 * 4 + 1), (65, 4)] {
+        let session = Session::new(Arc::clone(&model)).unwrap();
+        let options = GenerationOptions {
+            prefill_slice: slice,
+            ..sampled(1, 1)
+        };
+        let mut generation = Generation::new(session, &prompt, options).unwrap();
+        let (mut computed, mut last) = (Vec::new(), 0);
+        let mut before = counting.0.load(Ordering::Relaxed);
+        while let Step::Prefilled { done, total } = generation.step(&permit()).unwrap() {
+            assert!(done >= last && total == 200);
+            last = done;
+            let now = counting.0.load(Ordering::Relaxed);
+            computed.push(now - before);
+            before = now;
+        }
+        assert_eq!((last, computed.len()), (200, steps), "slices of {slice}");
+        if slice == 1 {
+            // Of the last layer what nobody wants is left out, and behind the prompt comes the head.
+            let most = computed.iter().max().unwrap();
+            assert!(
+                *most <= computed[0] + 1,
+                "{most} computations in a step, {} in a layer",
+                computed[0]
+            );
+        }
+    }
+}
+
+#[test]
+fn a_prompt_given_up_between_layers_leaves_a_session_that_knows_what_it_knew() {
+    let model = tiny("gemma3", 256);
+    let prompt: Vec<u32> = (0..150).map(|at| at % 90).collect();
+    let expected = fresh(&model, &prompt, sampled(3, 12));
+    for steps in [1, 2, 9, 30] {
+        let options = GenerationOptions {
+            prefill_slice: 2,
+            ..sampled(3, 12)
+        };
+        let session = Session::new(Arc::clone(&model)).unwrap();
+        let mut generation = Generation::new(session, &prompt, options).unwrap();
+        let mut known = 0;
+        for _ in 0..steps {
+            let Step::Prefilled { done, .. } = generation.step(&permit()).unwrap() else {
+                panic!("the prompt is longer than that");
+            };
+            known = done;
+        }
+        let (answer, _) = generate(generation.into_session(), &prompt, sampled(3, 12));
+        assert_eq!(answer.usage.reused_tokens, known, "given up after {steps} steps");
+        assert_eq!(answer.pieces, expected.pieces);
+    }
 }
 
 #[test]

@@ -54,7 +54,7 @@ impl Batch {
         let mut state = self.lock();
         if state.answers <= 1 && !state.is_computing {
             drop(state);
-            Generation::compute(permit, &mut [&mut generation]);
+            generation.compute_slice(permit);
             return Some(generation);
         }
         state.last_ticket = state.last_ticket.wrapping_add(1);

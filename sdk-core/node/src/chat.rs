@@ -13,12 +13,15 @@ use crate::models::Ready;
 
 /// Pieces are sent at least so far apart: a screen draws no faster, and each costs a message.
 const INTERVAL_MS: f64 = 16.0;
-/// A slice of a prompt takes about so long: cancelling is prompt, and the processor cap does not come in bursts.
-const SLICE_MS: f64 = 50.0;
+/// A slice of a prompt takes about so long: a cancel is heard within 50 ms even when one takes twice as long, and the
+/// processor cap does not come in bursts.
+const SLICE_MS: f64 = 25.0;
 /// A service worker also answers the page's own requests.
 const SLICE_OF_SERVICE_WORKER_MS: f64 = 10.0;
-/// Below that, matrix products degrade into products with vectors.
-const SMALLEST_SLICE: usize = 8;
+/// In tokens' work. A slice may be a part of the layers, so it may be as small as that.
+const SMALLEST_SLICE: usize = 1;
+/// As much as a slow phone reads in a slice.
+const FIRST_SLICE: usize = 4;
 const LARGEST_SLICE: usize = 512;
 /// JavaScript holds whole numbers up to 2^53.
 const LARGEST_SEED: u64 = (1 << 53) - 1;
@@ -135,7 +138,7 @@ async fn generate(
         began_at: core.platform.clock.monotonic_ms(),
         first_at: None,
         last_at: None,
-        slice: SMALLEST_SLICE,
+        slice: FIRST_SLICE,
         slice_ms: if core.host.host == "service-worker" {
             SLICE_OF_SERVICE_WORKER_MS
         } else {

@@ -124,7 +124,7 @@ pub trait Run: MaybeSend {
     /// Tokens of the prompt that were taken over from the run before.
     fn reused_tokens(&self) -> usize;
 
-    /// Does the next piece of work: reads up to `slice` tokens of the prompt, or chooses one token.
+    /// Does the next piece of work: as much of the prompt as `slice` tokens are, or chooses one token.
     ///
     /// # Errors
     /// [`EngineError`]; the run is over then.

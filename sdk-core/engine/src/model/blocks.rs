@@ -13,7 +13,7 @@ use super::weights::read_weights;
 use crate::backend::Backend;
 use crate::backend::cpu::{Cache, Cpu, Workspace};
 use crate::error::EngineError;
-use crate::executor::{Executor, Piece, Take, shape_of};
+use crate::executor::{Executor, Pass, Piece, Take, shape_of};
 use crate::gguf::Gguf;
 
 /// Layers of a model, ready to be run. The first layer brings the embedding table along, the last the output head.
@@ -185,20 +185,46 @@ impl ModelBlocks {
         self.executor.backend.clear(cache);
     }
 
-    /// Evaluates pieces of different sequences together; see [`Executor::forward`].
+    /// Evaluates pieces of different sequences together; see [`Executor::begin`].
     pub(crate) fn forward(
         &self,
         pieces: Vec<Piece<'_, Cache>>,
         take: &mut Take<'_>,
     ) -> (Vec<Cache>, Result<(), EngineError>) {
-        match self.workspace() {
-            Ok(mut workspace) => {
-                let outcome = self.executor.forward(&mut workspace, pieces, take);
-                self.put_back(workspace);
-                outcome
+        match self.begin(pieces) {
+            Ok(mut pass) => {
+                self.advance(&mut pass, usize::MAX);
+                self.end(pass, take)
             }
-            Err(error) => (pieces.into_iter().map(|piece| piece.cache).collect(), Err(error)),
+            Err((caches, error)) => (caches, Err(error)),
         }
+    }
+
+    /// Begins to evaluate pieces; gives the caches back where there is no memory for that.
+    pub(crate) fn begin(
+        &self,
+        pieces: Vec<Piece<'_, Cache>>,
+    ) -> Result<Pass<Workspace>, (Vec<Cache>, EngineError)> {
+        match self.workspace() {
+            Ok(workspace) => Ok(self.executor.begin(workspace, pieces)),
+            Err(error) => Err((pieces.into_iter().map(|piece| piece.cache).collect(), error)),
+        }
+    }
+
+    /// Up to so many layers more; true when none is left.
+    pub(crate) fn advance(&self, pass: &mut Pass<Workspace>, layers: usize) -> bool {
+        self.executor.advance(pass, layers)
+    }
+
+    /// Ends a pass, also one that has not been through all layers: then nothing was computed.
+    pub(crate) fn end(
+        &self,
+        pass: Pass<Workspace>,
+        take: &mut Take<'_>,
+    ) -> (Vec<Cache>, Result<(), EngineError>) {
+        let (workspace, caches, outcome) = self.executor.end(pass, take);
+        self.put_back(workspace);
+        (caches, outcome)
     }
 
     fn workspace(&self) -> Result<Workspace, EngineError> {
