@@ -15,8 +15,9 @@ use kwaainet_platform::Parallel;
 /// that spin for long take the processor from the page and collapse where processors are shared.
 const SPINS: u32 = 40_000;
 
-/// A piece takes milliseconds; after this long whoever computes it has died.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// A piece takes milliseconds; whoever computes it twice as long as this has died. Twice, because a suspended machine or a
+/// frozen tab uses up one such wait in which nobody could compute.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 type Piece = dyn Fn(usize) + Sync;
 
@@ -175,6 +176,7 @@ impl Shared {
             std::hint::spin_loop();
         }
         let mut slot = self.lock();
+        let mut waits = 0;
         while !job.is_over() {
             let slept_since = (self.now_ms)();
             let (again, waited) = self
@@ -185,7 +187,8 @@ impl Shared {
             self.awake_us
                 .fetch_sub(self.us_since(slept_since), Ordering::Relaxed);
             // A worker that traps says nothing; nobody may wait for it for ever.
-            if waited.timed_out() && !job.is_over() {
+            waits += u32::from(waited.timed_out());
+            if waits == 2 && !job.is_over() {
                 give_up();
             }
         }
