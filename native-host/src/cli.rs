@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand, ValueHint};
+use kwaainet_types::KvFormat;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -74,6 +76,10 @@ pub struct Global {
     /// Longest prompt plus answer, in tokens [default: 2048]
     #[arg(long, global = true, env = "KWAAINET_CONTEXT", value_name = "TOKENS")]
     pub context: Option<u32>,
+    /// How a conversation is remembered: as 16-bit floats, or less exactly as bytes in half the memory [default: f16]
+    #[arg(long, global = true, env = "KWAAINET_KV_CACHE", value_name = "FORMAT", hide_possible_values = true,
+        value_parser = PossibleValuesParser::new(["f16", "q8"]).map(|format| kv_format(&format)))]
+    pub kv_cache: Option<KvFormat>,
 }
 
 /// Which model.
@@ -368,6 +374,13 @@ pub enum CatalogueCommand {
         #[arg(value_name = "MODELS.JSON", value_hint = ValueHint::FilePath)]
         file: PathBuf,
     },
+}
+
+fn kv_format(name: &str) -> KvFormat {
+    match name {
+        "q8" => KvFormat::Q8,
+        _ => KvFormat::F16,
+    }
 }
 
 #[cfg(test)]

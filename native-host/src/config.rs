@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use kwaainet_types::KvFormat;
 use serde::Deserialize;
 
 use crate::HostError;
@@ -22,6 +23,8 @@ pub struct FileConfig {
     pub threads: Option<usize>,
     /// Longest prompt plus answer, in tokens.
     pub context: Option<u32>,
+    /// How conversations are remembered: `f16` or `q8`.
+    pub kv_cache: Option<KvFormat>,
     /// Caps.
     pub limits: Limits,
     /// For `kwaainet serve`.

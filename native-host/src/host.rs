@@ -270,6 +270,7 @@ impl Host {
     pub fn engine(&self, file: &dyn ReadAt) -> Result<LoadedModel, HostError> {
         let options = kwaainet_engine::LoadOptions {
             context_length: self.settings.context,
+            kv_format: self.settings.kv_cache,
             parallel: Arc::clone(&self.platform.parallel),
             memory_limit: Some(u64::from(self.settings.limits.memory) << 20),
             ..kwaainet_engine::LoadOptions::default()

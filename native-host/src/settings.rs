@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use kwaainet_types::{NodeConfig, ResourceLimits};
+use kwaainet_types::{KvFormat, NodeConfig, ResourceLimits};
 
 use crate::HostError;
 use crate::cli::Global;
@@ -33,6 +33,8 @@ pub struct Settings {
     pub limits: ResourceLimits,
     /// Longest prompt plus answer.
     pub context: u32,
+    /// How conversations are remembered.
+    pub kv_cache: KvFormat,
     /// JSON on standard output.
     pub json: bool,
     /// No progress, no notes.
@@ -76,6 +78,7 @@ impl Settings {
                 .context
                 .or(file.context)
                 .unwrap_or(NodeConfig::default().context_length),
+            kv_cache: global.kv_cache.or(file.kv_cache).unwrap_or_default(),
             json: global.json,
             quiet: global.quiet,
             serve: file.serve,
@@ -89,6 +92,7 @@ impl Settings {
         NodeConfig {
             max_resources: self.limits,
             context_length: self.context,
+            kv_cache: self.kv_cache,
             model: model.map(str::to_owned),
             ..NodeConfig::default()
         }

@@ -46,6 +46,7 @@ impl InferenceEngine for CandleEngine {
         boxed(async move {
             let options = LoadOptions {
                 context_length: wish.context_length,
+                kv_format: wish.kv_format,
                 parallel: Arc::clone(&self.parallel),
                 memory_limit: Some(wish.memory_bytes),
                 ..LoadOptions::default()

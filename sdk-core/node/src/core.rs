@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures::lock::Mutex as AsyncMutex;
 use kwaainet_platform::{MaybeSend, MaybeSync, Platform, ReadAt};
 use kwaainet_types::{
-    ChatDone, ChatRequest, Chunk, ConsentGrant, Event, HelpOthers, HostReport, ModelEntry, ModelSource,
-    NodeConfig, Permit, PermitFor, Purpose, ResourceLimits, RunAi, SignedCatalogue,
+    ChatDone, ChatRequest, Chunk, ConsentGrant, Event, HelpOthers, HostReport, KvFormat, ModelEntry,
+    ModelSource, NodeConfig, Permit, PermitFor, Purpose, ResourceLimits, RunAi, SignedCatalogue,
 };
 
 use crate::activity::Activity;
@@ -116,6 +116,7 @@ pub(crate) struct Loaded {
     pub(crate) id: String,
     pub(crate) model: Arc<dyn RunnableModel>,
     pub(crate) context_length: u32,
+    pub(crate) kv_format: KvFormat,
 }
 
 #[derive(Debug, Default)]

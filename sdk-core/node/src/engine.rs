@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use kwaainet_engine::{EngineError, Grammar, SamplerOptions};
 use kwaainet_platform::{BoxFuture, MaybeSend, MaybeSync, ReadAt};
-use kwaainet_types::{ChatMessage, FinishReason, Permit, RunAi};
+use kwaainet_types::{ChatMessage, FinishReason, KvFormat, Permit, RunAi};
 
 /// How a model is to be loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoadWish {
     /// Longest prompt plus answer, in tokens; less if the model was trained for less.
     pub context_length: u32,
+    /// How conversations are remembered.
+    pub kv_format: KvFormat,
     /// Memory for weights, caches and scratch together.
     pub memory_bytes: u64,
     /// Answers to be made at the same time; fewer if memory does not allow it.

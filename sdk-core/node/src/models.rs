@@ -257,11 +257,12 @@ impl KwaaiNetCore {
     }
 
     fn loaded(&self, id: &str) -> Option<Arc<dyn RunnableModel>> {
-        let wanted = self.config().context_length;
+        let config = self.config();
+        let wanted = (id, config.context_length, config.kv_cache);
         let mut loaded = lock(&self.loaded);
         let at = loaded
             .iter()
-            .position(|loaded| loaded.id == id && loaded.context_length == wanted)?;
+            .position(|loaded| (loaded.id.as_str(), loaded.context_length, loaded.kv_format) == wanted)?;
         // Used last, so evicted last.
         let used = loaded.remove(at);
         let model = Arc::clone(&used.model);
@@ -383,8 +384,10 @@ impl KwaaiNetCore {
         // The weights take about as much memory as the file.
         self.unload_above(allowed.saturating_sub(entry.bytes));
         let taken: u64 = lock(&self.loaded).iter().map(|l| l.model.memory_bytes()).sum();
+        let config = self.config();
         let wish = LoadWish {
-            context_length: self.config().context_length,
+            context_length: config.context_length,
+            kv_format: config.kv_cache,
             memory_bytes: allowed.saturating_sub(taken),
             answers: self.answers_at_once(),
         };
@@ -411,6 +414,7 @@ impl KwaaiNetCore {
             id: entry.id.clone(),
             model: Arc::clone(&model),
             context_length: wish.context_length,
+            kv_format: wish.kv_format,
         });
         self.announce(&Event::ModelChanged {
             status: self.status(entry),

@@ -1,6 +1,5 @@
 //! The caps are changed while an answer is made.
 
-
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

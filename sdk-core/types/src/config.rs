@@ -55,6 +55,18 @@ pub enum PolicyPack {
     Hipaa,
 }
 
+/// How keys and values of a conversation are remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "ts", derive(tsify::Tsify))]
+pub enum KvFormat {
+    /// 16-bit floats, as llama.cpp does by default.
+    #[default]
+    F16,
+    /// Bytes with a factor for every head of every position: about half the memory, less exact.
+    Q8,
+}
+
 /// Everything a node is configured with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -73,6 +85,8 @@ pub struct NodeConfig {
     pub model: Option<String>,
     /// Longest prompt plus answer, in tokens.
     pub context_length: u32,
+    /// How conversations are remembered.
+    pub kv_cache: KvFormat,
 }
 
 impl Default for NodeConfig {
@@ -84,6 +98,7 @@ impl Default for NodeConfig {
             reward_split: (70, 30),
             model: None,
             context_length: 2048,
+            kv_cache: KvFormat::default(),
         }
     }
 }

@@ -8,6 +8,7 @@ pub(crate) mod candle;
 pub(crate) mod cpu;
 
 use kwaainet_platform::{MaybeSend, MaybeSync};
+pub use kwaainet_types::KvFormat;
 
 use crate::error::EngineError;
 use crate::gguf::DType;
@@ -35,16 +36,6 @@ pub(crate) enum Slot {
 impl Slot {
     /// How many there are.
     pub(crate) const COUNT: usize = 10;
-}
-
-/// How keys and values are remembered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum KvFormat {
-    /// 16-bit floats, as llama.cpp does by default.
-    #[default]
-    F16,
-    /// Bytes with a factor for every head of every position: half the memory, less exact.
-    Q8,
 }
 
 /// Sizes that a workspace is made for.
