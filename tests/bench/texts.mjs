@@ -38,7 +38,7 @@ As many threads as processors are named. Each engine in a process of its own.
   the process. For Python this includes unpacking the GGUF's weights into f32 or bf16, which it then computes with.
 - llama.cpp: the prebuilt one of node-llama-cpp, which picks the best of its builds for the processor; "built here"
   (\`--python\`) is compiled for this very one. What each says of itself is above its table.
-- Peak memory: the most that the process had resident. llama.cpp and KwaaiNet without \`--python\`'s interpreters.`;
+- Peak memory: the most that the process had resident, with the Node.js or Python that holds it, and while it loads.`;
 
 export const share = `### Share of the memory bandwidth in decode
 
