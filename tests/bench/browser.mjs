@@ -206,7 +206,7 @@ async function measure({ page, ask, round, one, agreed, shippedBytes }, chromium
       measured[`promptTokens${size}`] = run.promptTokens;
     }
   } finally {
-    measured.memory = watch.stop();
+    measured[round === 0 ? "coldMemory" : "memory"] = watch.stop();
   }
   if (one.whole) {
     const { longTasks, slowest } = await pageCost(page, ask(asked.clicks, 2 * DECODE));

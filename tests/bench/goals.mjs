@@ -27,7 +27,7 @@ export function limit(where, key, { model }) {
   if (where !== "browser") return undefined;
   const isGemma = model.id.startsWith("gemma");
   if (key === "warmMs") return isGemma ? 2000 : 600;
-  return key === "memory" && isGemma ? 450 : undefined;
+  return isGemma && /memory/i.test(key) ? 450 : undefined;
 }
 
 /** Of the bandwidth that was measured, at the better number of threads; in percent. */

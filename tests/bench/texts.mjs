@@ -25,7 +25,7 @@ processor all of the browser has only that one. candle has no threads in wasm, s
 - First token, model on the device: the same from opening the page in all later rounds, in a browser that was closed and
   started again. Code is fetched, the model is read from the browser's storage and made ready, and the question is read.
 - Peak memory: of the browser's renderer processes, without what they share with others, looked at four times a second from
-  the first question to the last of these answers.
+  the first question to the last of these answers; in the first round, which fetches the model, and in the later ones.
 - Tasks are counted from before the script tag runs until the last answer; browsers report no interaction shorter than 16 ms,
   so 0 is one that was quicker than can be told.
 - "Out of memory" is what candle's wasm ends with. For Gemma 3 it makes tables of 131,072 positions for each layer.`;
