@@ -71,9 +71,9 @@ export async function benchBrowser({ cases, rounds, log }) {
             log(`  ${one.title}, ${engine}: ${JSON.stringify(measured)}`);
             results[one.title][engine].push(measured);
           } catch (error) {
-            const why = /out of memory[^\n]*/.exec(error.message)?.[0];
+            const why = error.message.split("\n")[0].replace(/^page\.evaluate: (Error: )?/, "");
             log(`  ${one.title}, ${engine}: failed: ${error.message}`);
-            results[one.title][engine].push({ failed: why?.split(":")[0] ?? "failed", why });
+            results[one.title][engine].push({ failed: /^out of memory/.exec(why)?.[0] ?? "failed", why });
           } finally {
             await chromium.close();
           }

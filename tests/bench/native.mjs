@@ -70,7 +70,7 @@ export function benchNative({ cases, rounds, python, log }) {
           results[title][engine].push(found);
         } catch (error) {
           log(`  ${title}, ${engine}: failed: ${error.message}`);
-          results[title][engine].push({ failed: "failed" });
+          results[title][engine].push({ failed: "failed", why: error.message.split("\n").at(-1) });
         }
       }
     }

@@ -31,7 +31,7 @@ export function median(values) {
 /** The median, and how far the rounds lie apart. */
 function cell(runs, [key, , , divisor, digits]) {
   const values = numbers(runs, key).map((value) => value / divisor);
-  if (values.length === 0) return runs.find(({ failed }) => failed)?.failed ?? "";
+  if (values.length === 0) return runs.every(({ failed }) => failed) ? (runs[0]?.failed ?? "") : "";
   const shown = values.map((value) => value.toFixed(digits));
   const middle = median(values).toFixed(digits);
   if (values.length > FEW || new Set(shown).size === 1) return middle;
@@ -85,9 +85,11 @@ function tables(results, ours, where, cases) {
     const said = Object.entries(engines)
       .map(([engine, runs]) => [engine, runs.findLast(({ backend, why }) => backend ?? why)])
       .filter(([, run]) => run)
-      .map(([engine, { backend, why }]) => `- ${engine}: ${backend ?? why}`);
+      .map(([engine, { backend, why }]) => `- ${engine}: ${backend ?? `failed with "${why}"`}`);
     return [
       `### ${one.title}`,
+      "",
+      `Every engine reads \`${one.model.file}\`.`,
       "",
       ...(said.length > 0 ? [...said, ""] : []),
       table(engines, ours, where, one),
@@ -120,7 +122,7 @@ export function shareTable(results, cases) {
       const one = cases.find(({ model, processors }) => model.name === name && processors === count);
       const runs = one ? results[one.title].kwaainet : [];
       const [share, bandwidth] = [median(numbers(runs, "share")), median(numbers(runs, "bandwidth"))];
-      const text = share === null ? "" : `${share.toFixed(0)} % of ${bandwidth.toFixed(1)} GB/s`;
+      const text = share === null ? "" : `${share.toFixed(1)} % of ${bandwidth.toFixed(1)} GB/s`;
       return { share: share ?? 0, text };
     });
     const best = Math.max(...found.map(({ share }) => share));

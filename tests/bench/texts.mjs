@@ -28,7 +28,8 @@ processor all of the browser has only that one. candle has no threads in wasm, s
   the first question to the last of these answers; in the first round, which fetches the model, and in the later ones.
 - Tasks are counted from before the script tag runs until the last answer; browsers report no interaction shorter than 16 ms,
   so 0 is one that was quicker than can be told.
-- "Out of memory" is what candle's wasm ends with. For Gemma 3 it makes tables of 131,072 positions for each layer.`;
+- candle makes tables of 131,072 positions for each layer of Gemma 3, which are most of its memory there.
+- "Failed" and "out of memory" are said where an engine gave no answer; what it said is above the table.`;
 
 export const native = `## Native
 
