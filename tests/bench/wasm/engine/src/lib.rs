@@ -55,7 +55,12 @@ impl Model {
         let permit = ConsentGrant::of_operator(0).permit::<RunAi>(0)?;
         let mut told = |_, _| {};
         let model = {
-            let loading = pin!(LoadedModel::load(&permit, &file, LoadOptions::default(), &mut told));
+            let loading = pin!(LoadedModel::load(
+                &permit,
+                &file,
+                LoadOptions::default(),
+                &mut told
+            ));
             // The file never makes it wait.
             match loading.poll(&mut Context::from_waker(Waker::noop())) {
                 Poll::Ready(model) => model?,
