@@ -1,29 +1,44 @@
-/** This engine and wllama in the same Chromium, on the same file, one after the other. */
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { createServer } from "node:http";
+/** This engine, wllama and candle in the same Chromium, on the same file, one after the other. */
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { extname, join } from "node:path";
-import { brotliCompressSync, constants } from "node:zlib";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import * as demo from "@kwaainet/demo-site";
 import { buildCdn } from "../../cdn/build.mjs";
 import { rendererMemory, startChromium } from "../e2e/support/browser.mjs";
 import { pageCost, watchPage } from "../e2e/support/page-cost.mjs";
 import { startSites } from "../e2e/support/sites.mjs";
 import { pageWithTag, Tab } from "../e2e/support/world.mjs";
-import { chatml, DECODE, messages, PREFILL } from "./prompts.mjs";
+import { pathOf } from "./cases.mjs";
+import { chatml, DECODE, messages, PREFILL, question } from "./prompts.mjs";
+import { serveRivals } from "./serve.mjs";
+import { brotliOf } from "./sizes.mjs";
+import { tokensOf } from "./tokens.mjs";
+import { candleVersion, wasmFolder } from "./wasm.mjs";
 
-const here = import.meta.dirname;
-const root = join(here, "../..");
+const modules = join(import.meta.dirname, "node_modules");
+const wllama1 = ["index.js", "wllama.js", "cache-manager.js", "utils.js", "worker.js"];
 
-const types = {
-  ".js": "text/javascript",
-  ".mjs": "text/javascript",
-  ".wasm": "application/wasm",
-  ".html": "text/html",
-};
-export const rivals = {
-  "wllama 3.8.1": { folder: "@wllama/wllama", port: "wllama3", wasm: ["wasm/wllama.wasm"] },
-  "wllama 1.17.1": { folder: "wllama-1", port: "wllama1", wasm: ["multi-thread/wllama.wasm"] },
+/** `alone`: has one thread, so it is measured where there is one processor. `tokens`: gets tokens instead of text. */
+const rivals = {
+  "wllama 3.8.1": {
+    page: "wllama3.html",
+    folder: join(modules, "@wllama/wllama/esm"),
+    files: ["index.min.js", "wasm/wllama.wasm"],
+  },
+  "wllama 1.17.1": {
+    page: "wllama1.html",
+    folder: join(modules, "wllama-1/esm"),
+    files: [...wllama1, "multi-thread/wllama.wasm"],
+  },
+  [`candle ${candleVersion()}`]: {
+    page: "wasm.html",
+    query: "&engine=candle",
+    folder: join(wasmFolder, "candle"),
+    files: ["kwaainet.js", "kwaainet_bg.wasm"],
+    alone: true,
+    tokens: true,
+  },
 };
 
 /**
@@ -37,15 +52,18 @@ export async function benchBrowser({ cases, rounds, log }) {
   await buildCdn({ out: dist, models, log: () => {} });
   const inner = await demo.createServer({ port: 0, listen: false, dist });
   const sites = await startSites({ inner: inner.server ?? inner });
-  const wllama = await serveRivals();
-  const engines = { KwaaiNet: ours(sites, dist) };
-  for (const [engine, rival] of Object.entries(rivals)) engines[engine] = theirs(wllama, rival);
-  const none = () => Object.fromEntries(Object.keys(engines).map((engine) => [engine, []]));
-  const results = Object.fromEntries(cases.map(({ title }) => [title, none()]));
+  const site = await serveRivals();
+  const engines = { KwaaiNet: { run: ours(sites, dist) } };
+  for (const [engine, rival] of Object.entries(rivals)) {
+    engines[engine] = { run: theirs(site, rival), alone: rival.alone };
+  }
+  const results = Object.fromEntries(cases.map(({ title }) => [title, {}]));
   try {
     for (let round = 0; round < rounds; round += 1) {
       for (const [at, one] of cases.entries()) {
-        for (const [engine, run] of Object.entries(engines)) {
+        for (const [engine, { run, alone }] of Object.entries(engines)) {
+          if (alone && one.processors > 1) continue;
+          results[one.title][engine] ??= [];
           const profile = join(folder, `${at}-${engine.replace(/\W/g, "-")}`);
           const chromium = await startChromium({ profile, processors: one.processors });
           try {
@@ -53,7 +71,9 @@ export async function benchBrowser({ cases, rounds, log }) {
             log(`  ${one.title}, ${engine}: ${JSON.stringify(measured)}`);
             results[one.title][engine].push(measured);
           } catch (error) {
+            const why = error.message.split("\n")[0].replace(/^page\.evaluate: (Error: )?/, "");
             log(`  ${one.title}, ${engine}: failed: ${error.message}`);
+            results[one.title][engine].push({ failed: /^out of memory/.exec(why)?.[0] ?? "failed", why });
           } finally {
             await chromium.close();
           }
@@ -63,18 +83,16 @@ export async function benchBrowser({ cases, rounds, log }) {
     return results;
   } finally {
     await sites.close();
-    await wllama.close();
+    await site.close();
     rmSync(folder, { recursive: true, force: true });
   }
 }
 
-/** Time to the first piece, and of the pieces after it, as the page sees them. */
+/** When an answer was asked for, and when its first and its last piece came, by the page's clock. */
 const inPage = {
   kwaainet: async ({ list, tokens }) => {
     const began = performance.now();
-    let first = 0;
-    let pieces = 0;
-    let usage = null;
+    let [first, last, usage] = [0, 0, null];
     const stream = await window.kwaainet.chat.completions.create({
       messages: list,
       stream: true,
@@ -84,140 +102,133 @@ const inPage = {
       guesses: 0,
       max_tokens: tokens,
     });
-    let last = 0;
     for await (const chunk of stream) {
       if (chunk.choices[0]?.delta?.content) {
         last = performance.now();
         first ||= last;
-        pieces += 1;
       }
       usage = chunk.usage ?? usage;
     }
-    return { first: first - began, rest: last - first, pieces, usage };
+    // Nothing came in a piece of its own.
+    last ||= performance.now();
+    first ||= last;
+    return { began, first, last, tokens: usage.completion_tokens, promptTokens: usage.prompt_tokens };
   },
 };
 
 function ours(sites, dist) {
-  return async (chromium, round, { model, sizes, whole }) => {
+  return async (chromium, round, one) => {
     const page = await chromium.context.newPage();
     const tab = new Tab(sites, page);
-    const url = sites.page("/bench", pageWithTag(sites.cdn, { model: model.id }));
+    const url = sites.page("/bench", pageWithTag(sites.cdn, { model: one.model.id }));
     sites.log.length = 0;
     await watchPage(page);
     await page.goto(url);
-    const cold = round === 0;
-    if (cold) await tab.accept();
-    const began = performance.now();
-    await page.evaluate(inPage.kwaainet, { list: messages(60, `${round}w`), tokens: 1 });
-    const measured = { [cold ? "coldMs" : "warmMs"]: performance.now() - began };
-    if (whole && cold) {
-      const fetched = sites.log.filter(({ host, path }) => host === "cdn.localhost" && shipped.test(path));
-      const files = [...new Set(fetched.map(({ path }) => path))];
-      measured.shipped = files.reduce((sum, path) => sum + brotli(readFileSync(join(dist, path))), 0);
+    let agreed = 0;
+    if (round === 0) {
+      await tab.panel();
+      // A panel that has just come takes no click.
+      await sleep(1200);
+      agreed = await page.evaluate(() => performance.now());
+      await tab.click("button", "Accept");
     }
     const ask = (list, tokens) => page.evaluate(inPage.kwaainet, { list, tokens });
-    let peak = rendererMemory(chromium.pid);
-    for (const size of sizes) {
-      const run = await ask(messages(size, `${round}x${size}`), DECODE);
-      measured[`prefill${size}`] = rate(run.usage.prompt_tokens, run.first);
-      if (size === PREFILL[0]) measured.decode = rate(run.usage.completion_tokens - 1, run.rest);
-      measured[`promptTokens${size}`] = run.usage.prompt_tokens;
-      peak = Math.max(peak, rendererMemory(chromium.pid));
-    }
-    measured.memory = peak;
-    if (whole) {
-      Object.assign(measured, await costOf(page, ask(messages(60, `${round}p`), 2 * DECODE)));
-    }
+    const loaded = () => {
+      const fetched = sites.log.filter(({ host, path }) => host === "cdn.localhost" && shipped.test(path));
+      return brotliOf(dist, [...new Set(fetched.map(({ path }) => path))]);
+    };
+    const measured = await measure({ page, ask, round, one, agreed, shippedBytes: loaded }, chromium);
     const { value } = await tab.attempt(() => window.kwaainet.capabilities());
-    measured.backend = `${value?.host?.backend}, ${value?.host?.threads} threads`;
-    return measured;
+    const threads = value?.host?.threads;
+    return {
+      ...measured,
+      backend: `${value?.host?.backend}, ${threads} thread${threads === 1 ? "" : "s"}`,
+    };
   };
 }
 
 /** Code, as opposed to the model. */
 const shipped = /\.(js|wasm|html)$/;
 
-function theirs(wllama, rival) {
-  return async (chromium, round, { model, sizes, whole }) => {
+function theirs(site, rival) {
+  return async (chromium, round, one) => {
+    const asked = asksOf(rival, round, one);
     const page = await chromium.context.newPage();
     await watchPage(page);
-    await page.goto(`${wllama.origin}/${rival.port}.html?model=${model.file}`);
-    const ask = (list, tokens) =>
-      page.evaluate(([text, count]) => window.complete(text, count), [chatml(list), tokens]);
-    const began = performance.now();
-    await page.evaluate(() => window.ready);
-    await ask(messages(60, `${round}w`), 1);
-    const measured = { [round === 0 ? "coldMs" : "warmMs"]: performance.now() - began };
-    let peak = rendererMemory(chromium.pid);
-    for (const size of sizes) {
-      const run = await ask(messages(size, `${round}x${size}`), DECODE);
-      measured[`prefill${size}`] = rate(run.promptTokens, run.first);
-      if (size === PREFILL[0]) measured.decode = rate(run.tokens - 1, run.rest);
-      measured[`promptTokens${size}`] = run.promptTokens;
-      peak = Math.max(peak, rendererMemory(chromium.pid));
-    }
-    measured.memory = peak;
-    if (whole) {
-      measured.shipped = rivalBytes(rival);
-      Object.assign(measured, await costOf(page, ask(messages(60, `${round}p`), 2 * DECODE)));
-    }
-    measured.backend = await page.evaluate(() => window.backend());
-    return measured;
+    await page.goto(`${site.origin}/${rival.page}?model=${one.model.file}${rival.query ?? ""}`);
+    const ask = async (list, count) => {
+      return page.evaluate(
+        async ([what, tokens]) => {
+          await window.ready;
+          return window.complete(what, tokens);
+        },
+        [asked(list), count],
+      );
+    };
+    const shippedBytes = () => brotliOf(rival.folder, rival.files);
+    const measured = await measure({ page, ask, round, one, agreed: 0, shippedBytes }, chromium);
+    return { ...measured, backend: await page.evaluate(() => window.backend()) };
   };
 }
 
-/** What the page has paid since it was opened, and what its visitor feels while an answer comes. */
-async function costOf(page, answer) {
-  const { longTasks, slowest } = await pageCost(page, answer);
-  return { longTasks: longTasks.length, slowestMs: slowest };
+/** What a rival is asked for messages: their text, or their tokens, which are made before any clock runs. */
+function asksOf(rival, round, { model, sizes }) {
+  if (!rival.tokens) return chatml;
+  const texts = Object.values(questions(round, sizes)).map(chatml);
+  const tokens = tokensOf(pathOf(model), texts);
+  return (list) => tokens[texts.indexOf(chatml(list))];
+}
+
+/** Everything that is asked in a round. */
+const questions = (round, sizes) => ({
+  first: question(`${round}w`),
+  clicks: question(`${round}p`),
+  ...Object.fromEntries(sizes.map((size) => [size, messages(size, `${round}x${size}`)])),
+});
+
+/**
+ * What is measured of every engine, in this order. `agreed`: when the page had leave to fetch the model, in milliseconds
+ * after it was opened; the others ask nobody.
+ */
+async function measure({ page, ask, round, one, agreed, shippedBytes }, chromium) {
+  const watch = watchMemory(chromium.pid);
+  const asked = questions(round, one.sizes);
+  const measured = {};
+  try {
+    const { first, promptTokens } = await ask(asked.first, 1);
+    measured[round === 0 ? "coldMs" : "warmMs"] = first - agreed;
+    measured.firstTokens = promptTokens;
+    if (one.whole && round === 0) measured.shipped = shippedBytes();
+    for (const size of one.sizes) {
+      const run = await ask(asked[size], DECODE);
+      measured[`prefill${size}`] = rate(run.promptTokens, run.first - run.began);
+      if (size === PREFILL[0]) measured.decode = rate(run.tokens - 1, run.last - run.first);
+      measured[`promptTokens${size}`] = run.promptTokens;
+    }
+  } finally {
+    measured[round === 0 ? "coldMemory" : "memory"] = watch.stop();
+  }
+  if (one.whole) {
+    const { longTasks, slowest } = await pageCost(page, ask(asked.clicks, 2 * DECODE));
+    Object.assign(measured, { longTasks: longTasks.length, slowestMs: slowest });
+  }
+  return measured;
+}
+
+/** The most that the browser's renderers have had at once; looked at from another process, some times a second. */
+function watchMemory(pid) {
+  let peak = 0;
+  const look = () => {
+    peak = Math.max(peak, rendererMemory(pid));
+  };
+  const timer = setInterval(look, 250);
+  return {
+    stop() {
+      clearInterval(timer);
+      look();
+      return peak;
+    },
+  };
 }
 
 const rate = (tokens, ms) => (tokens * 1000) / ms;
-
-/** wllama needs COOP and COEP for its threads, so it gets a page of its own with them. */
-async function serveRivals() {
-  const server = createServer((request, response) => {
-    const path = new URL(request.url, "http://x").pathname;
-    const file = path.startsWith("/models/")
-      ? join(root, `.cache${path}`)
-      : join(here, path.endsWith(".html") ? `pages${path}` : `node_modules${path}`);
-    let bytes;
-    try {
-      bytes = readFileSync(file);
-    } catch {
-      response.writeHead(404).end();
-      return;
-    }
-    response.writeHead(200, {
-      "content-type": types[extname(file)] ?? "application/octet-stream",
-      "content-length": bytes.length,
-      "cross-origin-opener-policy": "same-origin",
-      "cross-origin-embedder-policy": "require-corp",
-      "cross-origin-resource-policy": "same-origin",
-      etag: '"1"',
-    });
-    response.end(request.method === "HEAD" ? undefined : bytes);
-  });
-  await new Promise((ready) => server.listen(0, "127.0.0.1", ready));
-  return {
-    origin: `http://wllama.localhost:${server.address().port}`,
-    close: () =>
-      new Promise((done) => {
-        server.closeAllConnections();
-        server.close(done);
-      }),
-  };
-}
-
-function brotli(bytes) {
-  return brotliCompressSync(bytes, { params: { [constants.BROTLI_PARAM_QUALITY]: 11 } }).length;
-}
-
-function rivalBytes({ folder, wasm }) {
-  const esm = join(here, "node_modules", folder, "esm");
-  const scripts =
-    folder === "wllama-1"
-      ? ["index.js", "wllama.js", "cache-manager.js", "utils.js", "worker.js"]
-      : ["index.min.js"];
-  return [...scripts, ...wasm].reduce((sum, file) => sum + brotli(readFileSync(join(esm, file))), 0);
-}

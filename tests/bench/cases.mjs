@@ -38,12 +38,13 @@ export function models() {
 /** Every model on one processor and on all of them; the demo's also with long prompts, and what it costs the page. */
 export function cases() {
   const counts = [...new Set([cpus().length, 1])];
-  const all = counts.flatMap((processors) =>
-    models().map((one) => ({ model: one, processors, sizes: PREFILL.slice(0, 1) })),
+  return counts.flatMap((processors) =>
+    models().map((one) => ({
+      title: `${one.name}, ${processors} processor${processors === 1 ? "" : "s"}`,
+      model: one,
+      processors,
+      sizes: one === SMOLLM2 ? PREFILL : PREFILL.slice(0, 1),
+      whole: one === SMOLLM2,
+    })),
   );
-  const [first, ...others] = all;
-  return [{ ...first, sizes: PREFILL, whole: true }, ...others].map((one) => ({
-    ...one,
-    title: `${one.model.name}, ${one.processors === 1 ? "1 processor" : `${one.processors} processors`}`,
-  }));
 }

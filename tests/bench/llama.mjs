@@ -11,9 +11,9 @@ const llama = await getLlama({
 });
 const began = performance.now();
 const model = await llama.loadModel({ modelPath: file });
-const loadMs = performance.now() - began;
 const context = await model.createContext({ contextSize: 2048, batchSize: 512, threads });
 const sequence = context.getSequence();
+const loadMs = performance.now() - began;
 const text =
   "The river carries what the mountain lets go: sand, leaves, the colour of clay, and in spring the cold. ";
 const tokens = model.tokenize(text.repeat(60)).slice(0, prompt);
@@ -28,6 +28,8 @@ for await (const _ of sequence.evaluate(tokens, { temperature: 0, yieldEogToken:
   count += 1;
   if (count > decode) break;
 }
+// What it was built for, and uses: it picks the best of its builds for the processor it finds.
+const features = [...llama.systemInfo.matchAll(/(\w+) = 1/g)].map(([, name]) => name);
 const peak = /VmHWM:\s+(\d+) kB/.exec(readFileSync("/proc/self/status", "utf8"))?.[1];
 console.log(
   JSON.stringify({
@@ -36,6 +38,7 @@ console.log(
     load_ms: loadMs,
     first_token_ms: first - start,
     peak_memory_bytes: Number(peak) * 1024,
+    backend: `${llama.llamaCppRelease.release}, ${features.join(" ")}`,
   }),
 );
 process.exit(0);

@@ -15,7 +15,7 @@ export function messages(tokens, round) {
   ];
 }
 
-/** ChatML, as SmolLM2's own template writes it, for engines that take plain text. */
+/** ChatML for engines that take plain text: SmolLM2's own template, and what we write for a model without one (Gemma's file). */
 export function chatml(list) {
   const turns = list.map(({ role, content }) => `<|im_start|>${role}\n${content}<|im_end|>\n`);
   return `${turns.join("")}<|im_start|>assistant\n`;
@@ -23,3 +23,7 @@ export function chatml(list) {
 
 export const DECODE = 64;
 export const PREFILL = [128, 512];
+/** Tokens of the first question, whose first token is waited for. */
+export const FIRST = 50;
+/** Short as it is, it has fewer tokens than asked for. */
+export const question = (round) => messages(FIRST + 11, round);

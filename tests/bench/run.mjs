@@ -1,8 +1,11 @@
 /**
- * `npm run bench`: this engine in Chromium against wllama, and natively against llama.cpp, on the same file, in turns.
- * Writes docs/benchmarks.md. Run it on a machine that does nothing else.
+ * `npm run bench`: this engine in Chromium against wllama and candle, and natively against llama.cpp, on the same file, in
+ * turns. Writes docs/benchmarks.md. Run it on a machine that does nothing else.
  *
- *   node tests/bench/run.mjs [--rounds N] [--only browser|native] [--cases "Q4_1"] [--dry]   (--dry prints instead of writing)
+ *   node tests/bench/run.mjs [--rounds N] [--only browser|native] [--cases "Q4_1"] [--python] [--dry]
+ *
+ *   --python   also transformers on torch, and a llama.cpp compiled here; installs both (6 GB, once)
+ *   --dry      prints instead of writing
  */
 import { spawnSync } from "node:child_process";
 import { existsSync, writeFileSync } from "node:fs";
@@ -18,6 +21,7 @@ const { values } = parseArgs({
     rounds: { type: "string", default: "3" },
     only: { type: "string" },
     cases: { type: "string", default: "" },
+    python: { type: "boolean", default: false },
     dry: { type: "boolean", default: false },
   },
 });
@@ -35,22 +39,28 @@ if (load > cpus().length / 2)
   console.warn(`This machine is busy (load ${load.toFixed(1)}): the numbers will be too small.`);
 if (!existsSync(join(here, "node_modules"))) {
   log("Installing the engines to compare with (once) …");
-  must("npm", ["ci", "--ignore-scripts"], here);
+  // Not `npm ci`, which fails where a registry lacks packages of other systems.
+  must("npm", ["install", "--no-save", "--ignore-scripts"], here);
 }
 
 const list = cases().filter(({ title }) => new RegExp(values.cases).test(title));
-const report = { rounds, load: load.toFixed(1) };
+if (list.length === 0) throw new Error(`no case is called ${values.cases}`);
+const report = { rounds, load: load.toFixed(1), cases: list };
 if (values.only !== "native") {
   if (!existsSync(join(root, "cdn/dist/frame.html"))) must("npm", ["run", "build"]);
+  log("Building candle and our engine alone as wasm (minutes, the first time) …");
+  const { buildWasm } = await import("./wasm.mjs");
+  report.sizes = buildWasm();
   log("In the browser:");
   const { benchBrowser } = await import("./browser.mjs");
   report.browser = await benchBrowser({ cases: list, rounds, log });
 }
 if (values.only !== "browser") {
+  if (values.python) (await import("./python.mjs")).installPython(log);
   log("Native:");
   must("cargo", ["build", "--release", "--locked", "-p", "kwaainet"]);
   const { benchNative } = await import("./native.mjs");
-  report.native = benchNative({ cases: list, rounds, log });
+  report.native = benchNative({ cases: list, rounds, python: values.python, log });
 }
 const { document } = await import("./report.mjs");
 const text = document({

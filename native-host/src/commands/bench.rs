@@ -69,20 +69,20 @@ pub(super) fn run(context: &Context, args: &Bench) -> Result<u8, HostError> {
     let decode_ms = median(runs.iter().map(|run| run.decode_ms).collect());
     let prefill = per_second(args.prompt_tokens, prefill_ms);
     let decode = per_second(args.decode_tokens, decode_ms);
+    // What comes below needs memory that answers do not.
+    let peak_memory = machine::peak_memory();
     let now = || clock.monotonic_ms();
-    let bandwidth = memory::bandwidth(&*host.platform().parallel, &now);
+    let bandwidth = memory::bandwidth(model.decode_bytes(), &*host.platform().parallel, &now);
     // Of a decode, without the cache: the longer the context, the more comes on top.
     let share = bandwidth.map(|bandwidth| decode * model.decode_bytes() as f64 / bandwidth);
     let answers = args.parallel as usize;
     let together = if answers > 1 {
-        Some(together::decode(
-            &model,
-            &prompt,
-            answers,
-            args.decode_tokens,
-            &permit,
-            &now,
-        )?)
+        let tokens = args.decode_tokens;
+        let speed = together::decode(&model, &prompt, answers, tokens, &permit, &now, &cancel)?;
+        if speed.is_none() {
+            return Ok(exit::INTERRUPTED);
+        }
+        speed
     } else {
         None
     };
@@ -103,12 +103,12 @@ pub(super) fn run(context: &Context, args: &Bench) -> Result<u8, HostError> {
             "parallel_tokens_per_second": together,
             "load_ms": load_ms,
             "first_token_ms": prefill_ms,
-            "peak_memory_bytes": machine::peak_memory(),
+            "peak_memory_bytes": peak_memory,
             "runs": runs.iter().map(each).collect::<Vec<_>>(),
         }))?;
         return Ok(exit::OK);
     }
-    let memory = machine::peak_memory().map_or_else(|| "unknown".to_owned(), bytes);
+    let memory = peak_memory.map_or_else(|| "unknown".to_owned(), bytes);
     context.output.text(&format!(
         "model        {id}\nbackend      {}, {} threads\nload         {:.0} ms\n\
          prefill      {prefill:.1} tokens/s ({} tokens)\ndecode       {decode:.1} tokens/s ({} tokens)\n\
@@ -121,7 +121,7 @@ pub(super) fn run(context: &Context, args: &Bench) -> Result<u8, HostError> {
     ))?;
     if let (Some(bandwidth), Some(share)) = (bandwidth, share) {
         context.output.text(&format!(
-            "bandwidth    {:.0} % of the {:.1} GB/s that these threads read; {} a token\n",
+            "bandwidth    {:.0} % of the {:.1} GB/s that these threads read so much at; {} a token\n",
             100.0 * share,
             bandwidth / 1e9,
             bytes(model.decode_bytes()),

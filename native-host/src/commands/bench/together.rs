@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use kwaainet_engine::{Generation, GenerationOptions, LoadedModel, SamplerOptions, Session, Step};
+use kwaainet_node::Cancel;
 use kwaainet_types::{Permit, RunAi};
 
 use crate::HostError;
@@ -10,7 +11,7 @@ use crate::HostError;
 /// Tokens of each answer's own prompt: enough that there is something to attend to, too few to matter.
 const PROMPT: usize = 16;
 
-/// Tokens per second of so many answers of `tokens` tokens, all together.
+/// Tokens per second of so many answers of `tokens` tokens, all together; `None` when it was cancelled.
 pub(super) fn decode(
     model: &Arc<LoadedModel>,
     prompt: &[u32],
@@ -18,7 +19,8 @@ pub(super) fn decode(
     tokens: u32,
     permit: &Permit<RunAi>,
     now_ms: &dyn Fn() -> f64,
-) -> Result<f64, HostError> {
+    cancel: &Cancel,
+) -> Result<Option<f64>, HostError> {
     let mut generations = Vec::with_capacity(answers);
     for number in 0..answers {
         // Different beginnings, so that no answer is another one's.
@@ -45,6 +47,9 @@ pub(super) fn decode(
     }
     let (begun, mut made) = (now_ms(), 0_u32);
     while !generations.is_empty() {
+        if cancel.is_cancelled() {
+            return Ok(None);
+        }
         Generation::compute(permit, &mut generations.iter_mut().collect::<Vec<_>>());
         let mut going_on = Vec::with_capacity(generations.len());
         for mut generation in generations {
@@ -55,5 +60,5 @@ pub(super) fn decode(
         }
         generations = going_on;
     }
-    Ok(super::per_second(made, now_ms() - begun))
+    Ok(Some(super::per_second(made, now_ms() - begun)))
 }
