@@ -49,7 +49,6 @@ impl InferenceEngine for CandleEngine {
                 kv_format: wish.kv_format,
                 parallel: Arc::clone(&self.parallel),
                 memory_limit: Some(wish.memory_bytes),
-                ..LoadOptions::default()
             };
             let mut told = |done: u64, total: u64| progress.loaded(done, total);
             let model = LoadedModel::load(permit, file, options, &mut told).await?;

@@ -84,7 +84,7 @@ mod tests {
     fn every_number_is_read_from_however_many_places() {
         let numbers: Vec<u64> = (0..8 * LINE as u64 * 5).collect();
         for streams in STREAMS {
-            assert_eq!(sum(&numbers, streams), numbers.iter().sum());
+            assert_eq!(sum(&numbers, streams), numbers.iter().sum::<u64>());
         }
     }
 }
