@@ -158,3 +158,14 @@ fn strings_hold_characters_only() {
         &[r#""\ud800""#, r#""\uDFFF""#, "\"\n\"", r#""abc""#, r#""\x""#],
     );
 }
+
+#[test]
+fn lists_in_lists_do_not_double() {
+    for (start, end) in [
+        (r#"{"type":"array","items":"#, "}"),
+        (r#"{"type":"object","additionalProperties":"#, "}"),
+    ] {
+        let schema = format!("{}{{}}{}", start.repeat(60), end.repeat(60));
+        Grammar::from_json_schema(&schema).unwrap();
+    }
+}

@@ -22,7 +22,7 @@ impl<'s> Compiler<'s> {
         }
         let rest = match schema.get("items") {
             Some(Json::Bool(false)) => None,
-            Some(schema) => Some(self.schema(schema, &place.child("items"))?),
+            Some(schema) => Some(self.inner(schema, &place.child("items"))?),
             None if items.is_empty() || items.len() < min => Some(self.rules.refer("j-any")?),
             None => None,
         };
@@ -91,7 +91,7 @@ impl<'s> Compiler<'s> {
         }
         let others = match schema.get("additionalProperties") {
             Some(Json::Bool(false)) => None,
-            Some(schema) => Some(self.schema(schema, &place.child("additionalProperties"))?),
+            Some(schema) => Some(self.inner(schema, &place.child("additionalProperties"))?),
             None => Some(self.rules.refer("j-any")?),
         };
         let space = self.rules.refer("j-space")?;
@@ -129,6 +129,12 @@ impl<'s> Compiler<'s> {
             body,
             Expr::literal("}"),
         ]))
+    }
+
+    /// What stands in several places, as a rule: copies inside copies would double with each level.
+    fn inner(&mut self, schema: &'s Json, place: &Place) -> Result<Expr, GrammarError> {
+        let body = self.schema(schema, place)?;
+        self.shared(&place.pointer, "each", body)
     }
 
     /// Members in order, those that are optional left out or not. Behind each place there are two rules, one for when
