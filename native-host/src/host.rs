@@ -318,6 +318,7 @@ impl Generator for Host {
             max_tokens: job.max_tokens,
             stop: (!job.stops.is_empty()).then_some(Stop::Many(job.stops)),
             response_format: job.format,
+            tools: job.tools,
             ..ChatRequest::new(messages)
         };
         let request = InferenceRequest {

@@ -107,6 +107,14 @@ pub enum EngineError {
     /// The grammar that the answer must follow cannot be used.
     #[error(transparent)]
     Grammar(#[from] GrammarError),
+    /// A tool whose arguments cannot be held to their schema.
+    #[error("tools: the parameters of {name:?} cannot be used: {error}")]
+    Tool {
+        /// The tool.
+        name: String,
+        /// What is wrong with its schema.
+        error: GrammarError,
+    },
     /// The chat template in the file cannot be used, or refuses the conversation.
     #[error("the chat template of this model cannot be used: {0}")]
     Template(#[from] TemplateError),
@@ -136,9 +144,11 @@ impl EngineError {
             Self::ChatTemplate(_) | Self::Template(_) => ErrorCode::TemplateInvalid,
             Self::OutOfMemory { .. } => ErrorCode::OutOfMemory,
             Self::ContextFull { .. } => ErrorCode::ContextTooLong,
-            Self::NoTokens | Self::UnknownToken { .. } | Self::Options(_) | Self::Grammar(_) => {
-                ErrorCode::BadRequest
-            }
+            Self::NoTokens
+            | Self::UnknownToken { .. }
+            | Self::Options(_)
+            | Self::Grammar(_)
+            | Self::Tool { .. } => ErrorCode::BadRequest,
             Self::NotLoaded(_) => ErrorCode::ModelNotFound,
             Self::WrongOrder(_) => ErrorCode::Internal,
         }

@@ -27,6 +27,7 @@ mod sampler;
 mod session;
 mod text;
 pub mod tokenizer;
+mod tools;
 
 pub use backend::KvFormat;
 pub use chat_template::{ChatTemplate, RenderOptions, TemplateError};
@@ -37,3 +38,4 @@ pub use model::{LoadOptions, LoadedModel, MemoryPlan, ModelInfo, Progress, check
 pub use sampler::{OptionsError, Sampler, SamplerOptions};
 pub use session::{Choose, Session};
 pub use text::TextStream;
+pub use tools::{ToolFormat, ToolStream, check_tools};

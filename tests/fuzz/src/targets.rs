@@ -10,7 +10,7 @@ use kwaainet_node::{Cancel, Deployment, KwaaiNetCore, catalogue};
 use kwaainet_platform::Platform;
 use kwaainet_testkit::{CatalogueBuilder, consent_record, host_report};
 use kwaainet_types::{
-    Catalogue, ChatMessage, Chunk, Command, Content, Envelope, Message, Origin, Purpose, Reply, Role,
+    Catalogue, ChatMessage, Chunk, Command, Envelope, Message, Origin, Purpose, Reply, Role,
     SignedCatalogue,
 };
 
@@ -149,10 +149,7 @@ pub fn template(data: &[u8]) {
     let Ok(template) = ChatTemplate::new(source, "<s>", "</s>") else {
         return;
     };
-    let say = |role, text: &str| ChatMessage {
-        role,
-        content: Content::Text(text.to_owned()),
-    };
+    let say = ChatMessage::new::<&str>;
     let messages = [
         say(Role::System, "Be brief."),
         say(Role::User, "Hi {{ bos_token }} {% raw %}"),

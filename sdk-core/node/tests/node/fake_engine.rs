@@ -10,7 +10,7 @@ use kwaainet_node::engine::{
     InferenceEngine, LoadProgress, LoadWish, Run, RunOptions, RunStep, RunnableModel,
 };
 use kwaainet_platform::{BoxFuture, ManualClock, ReadAt, boxed};
-use kwaainet_types::{ChatMessage, FinishReason, Permit, RunAi};
+use kwaainet_types::{ChatMessage, FinishReason, Permit, RunAi, ToolOptions};
 
 /// Tokens of a prompt read in one step.
 const SLICE: usize = 4;
@@ -85,7 +85,12 @@ impl RunnableModel for FakeModel {
         self.context
     }
 
-    fn conversation(&self, messages: &[ChatMessage], _: u64) -> Result<Vec<u32>, EngineError> {
+    fn conversation(
+        &self,
+        messages: &[ChatMessage],
+        _: &ToolOptions,
+        _: u64,
+    ) -> Result<Vec<u32>, EngineError> {
         let text: String = messages.iter().map(|message| message.content.text()).collect();
         self.text(&text)
     }
@@ -133,6 +138,10 @@ struct FakeRun {
 impl Run for FakeRun {
     fn reused_tokens(&self) -> usize {
         self.reused
+    }
+
+    fn resumed_text(&self) -> String {
+        String::new()
     }
 
     fn step(&mut self, _: &Permit<RunAi>, _: usize) -> Result<RunStep, EngineError> {

@@ -5,7 +5,7 @@ use crate::grammar::error::GrammarError;
 use crate::grammar::expr::Expr;
 use crate::grammar::json::{Json, quote};
 
-impl<'s> Compiler<'s> {
+impl<'s> Compiler<'s, '_> {
     pub(super) fn array(&mut self, schema: &'s Json, place: &Place) -> Result<Expr, GrammarError> {
         let min = count(schema, "minItems", place)?.unwrap_or(0) as usize;
         let max = count(schema, "maxItems", place)?.map(|max| max as usize);
