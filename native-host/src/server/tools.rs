@@ -13,11 +13,18 @@ struct WithTools {
     tools: Option<Vec<Offered>>,
 }
 
-/// The node takes all kinds of calls for functions, so there is nothing else to be.
 #[derive(Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-enum Offered {
-    Function { function: Function },
+struct Offered {
+    #[serde(rename = "type")]
+    _kind: Kind,
+    function: Function,
+}
+
+/// OpenAI has other tools, which its own servers run.
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Kind {
+    Function,
 }
 
 #[derive(Deserialize)]
@@ -73,7 +80,7 @@ pub(super) fn parse(body: &[u8]) -> Result<ToolOptions, ApiError> {
              parallel_tool_calls true or false",
         )
     })?;
-    let tool = |Offered::Function { function }| {
+    let tool = |Offered { function, .. }| {
         let Function {
             name,
             description,
