@@ -153,6 +153,21 @@ export interface ChatCompletionParams {
     readonly n?: number | null;
     /** Tokens guessed ahead from the text so far. The answer is the same; 0 guesses none, for measuring a device. */
     readonly guesses?: number | null;
+    /**
+     * What the answer must look like: JSON that is valid under a schema, some JSON object, or text that follows rules in GBNF
+     * (llama.cpp's notation). Say in the messages what you want, too. The answer may still break off at `max_tokens`.
+     */
+    readonly response_format?: {
+        readonly type: "text" | "json_object";
+    } | {
+        readonly type: "json_schema";
+        readonly json_schema: {
+            readonly schema: unknown;
+        };
+    } | {
+        readonly type: "grammar";
+        readonly grammar: string;
+    } | null;
     readonly stream?: boolean | null;
     readonly stream_options?: {
         readonly include_usage?: boolean;

@@ -22,7 +22,7 @@ pub enum Role {
 }
 
 /// A message's content: a string, or text parts that are joined.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 #[cfg_attr(feature = "ts", derive(tsify::Tsify))]
 pub enum Content {
@@ -30,9 +30,6 @@ pub enum Content {
     Text(String),
     /// Parts, of which only text is understood.
     Parts(Vec<ContentPart>),
-    /// Nothing, beside calls.
-    #[default]
-    Null,
 }
 
 /// One part of a message.
@@ -56,12 +53,7 @@ impl Content {
                 .iter()
                 .map(|ContentPart::Text { text }| text.as_str())
                 .collect(),
-            Self::Null => String::new(),
         }
-    }
-
-    pub(crate) fn is_null(&self) -> bool {
-        matches!(self, Self::Null)
     }
 }
 
@@ -71,9 +63,10 @@ impl Content {
 pub struct ChatMessage {
     /// Who said it.
     pub role: Role,
-    /// What was said.
+    /// What was said. The assistant may have called tools and said nothing.
     #[serde(default)]
-    pub content: Content,
+    #[cfg_attr(feature = "ts", tsify(type = "Content | null"))]
+    pub content: Option<Content>,
     /// What the assistant asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_calls: Option<Vec<ToolCall>>,
@@ -87,10 +80,15 @@ impl ChatMessage {
     pub fn new(role: Role, text: impl Into<String>) -> Self {
         Self {
             role,
-            content: Content::Text(text.into()),
+            content: Some(Content::Text(text.into())),
             tool_calls: None,
             tool_call_id: None,
         }
+    }
+
+    /// What was said, parts joined.
+    pub fn text(&self) -> String {
+        self.content.as_ref().map(Content::text).unwrap_or_default()
     }
 
     /// What the assistant asked for.
@@ -102,7 +100,7 @@ impl ChatMessage {
     fn bytes(&self) -> usize {
         let calls = self.calls().iter();
         let calls: usize = calls.map(|call| call.function().arguments.len()).sum();
-        self.content.text().len() + calls
+        self.text().len() + calls
     }
 }
 

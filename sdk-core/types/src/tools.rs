@@ -174,7 +174,7 @@ pub(crate) fn check_calls(messages: &[ChatMessage]) -> Result<(), ErrorBody> {
             check_name(&call.function().name)?;
             called.insert(call.id());
         }
-        if message.content.is_null() && message.calls().is_empty() {
+        if message.content.is_none() && message.calls().is_empty() {
             return bad(format!("{at}: content is missing"));
         }
         match (message.role, &message.tool_call_id) {

@@ -37,9 +37,8 @@ pub(crate) fn show(format: ToolFormat, messages: &[ChatMessage], options: &ToolO
         tool.name.len() + tool.description.as_ref().map_or(0, String::len) + parameters(tool).len()
     };
     let of_call = |call: &ToolCall| call.function().arguments.len();
-    let of_message = |message: &ChatMessage| {
-        message.content.text().len() + message.calls().iter().map(of_call).sum::<usize>()
-    };
+    let of_message =
+        |message: &ChatMessage| message.text().len() + message.calls().iter().map(of_call).sum::<usize>();
     Shown {
         messages: messages.iter().map(|message| calls.message(message)).collect(),
         tools: (!tools.is_empty()).then(|| tools.iter().map(tool).collect()),
@@ -88,7 +87,7 @@ impl<'m> Calls<'m> {
     fn message(&self, message: &ChatMessage) -> Value {
         let mut pairs = vec![
             ("role", Value::from(name(message.role))),
-            ("content", Value::from(message.content.text())),
+            ("content", Value::from(message.text())),
         ];
         // Templates ask whether it is there, so it is not there when it is empty.
         if !message.calls().is_empty() {
@@ -159,7 +158,7 @@ fn plain(messages: &[ChatMessage], options: &ToolOptions) -> Vec<(Role, String)>
     let mut plain: Vec<(Role, String)> = Vec::with_capacity(messages.len() + 1);
     let mut behind_result = false;
     for message in messages {
-        let mut text = message.content.text();
+        let mut text = message.text();
         let mut add = |line: String| {
             if !text.is_empty() {
                 text.push('\n');

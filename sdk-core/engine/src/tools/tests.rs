@@ -1,4 +1,4 @@
-use kwaainet_types::{ChatMessage, Content, FunctionCall, Role, Tool, ToolCall, ToolChoice, ToolOptions};
+use kwaainet_types::{ChatMessage, FunctionCall, Role, Tool, ToolCall, ToolChoice, ToolOptions};
 
 use super::*;
 use crate::chat_template::{ChatTemplate, RenderOptions};
@@ -285,7 +285,7 @@ fn conversation(id: &str) -> Vec<ChatMessage> {
     vec![
         ChatMessage::new(Role::User, "1 + 2?"),
         ChatMessage {
-            content: Content::Null,
+            content: None,
             tool_calls: Some(vec![call]),
             ..ChatMessage::new(Role::Assistant, "")
         },

@@ -91,7 +91,7 @@ impl RunnableModel for FakeModel {
         _: &ToolOptions,
         _: u64,
     ) -> Result<Vec<u32>, EngineError> {
-        let text: String = messages.iter().map(|message| message.content.text()).collect();
+        let text: String = messages.iter().map(|message| message.text()).collect();
         self.text(&text)
     }
 
