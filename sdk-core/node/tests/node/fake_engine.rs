@@ -26,6 +26,8 @@ pub(crate) struct FakeEngine {
     pub(crate) damaged: Arc<AtomicUsize>,
     /// Runs under way, and the most there were at once.
     pub(crate) runs: Arc<(AtomicUsize, AtomicUsize)>,
+    /// What every answer says, a letter for each token, instead of what prompt and seed give.
+    pub(crate) script: Arc<Mutex<Option<&'static str>>>,
     /// What the run before left in the cache.
     cache: Arc<Mutex<Vec<u32>>>,
 }
@@ -38,6 +40,7 @@ impl FakeEngine {
             steps: Arc::default(),
             damaged: Arc::default(),
             runs: Arc::default(),
+            script: Arc::default(),
             cache: Arc::default(),
         }
     }
@@ -141,7 +144,8 @@ impl Run for FakeRun {
     }
 
     fn resumed_text(&self) -> String {
-        String::new()
+        let script = self.engine.script.lock().unwrap().unwrap_or_default();
+        script.chars().take(self.options.resume.len()).collect()
     }
 
     fn step(&mut self, _: &Permit<RunAi>, _: usize) -> Result<RunStep, EngineError> {
@@ -155,6 +159,20 @@ impl Run for FakeRun {
             return Ok(RunStep::Finished {
                 reason: FinishReason::Length,
                 text: String::new(),
+            });
+        }
+        if let Some(script) = *self.engine.script.lock().unwrap() {
+            let at = self.made.len() as u32;
+            let Some(letter) = script.chars().nth(at as usize) else {
+                return Ok(RunStep::Finished {
+                    reason: FinishReason::Stop,
+                    text: String::new(),
+                });
+            };
+            self.made.push(at);
+            return Ok(RunStep::Token {
+                id: at,
+                text: letter.to_string(),
             });
         }
         let prompt: u32 = self
