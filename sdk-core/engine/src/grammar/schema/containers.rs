@@ -94,6 +94,7 @@ impl<'s> Compiler<'s, '_> {
             Some(schema) => Some(self.inner(schema, &place.child("additionalProperties"))?),
             None => Some(self.rules.refer("j-any")?),
         };
+        let is_free = schema.get("properties").is_none() || schema.get("additionalProperties").is_some();
         let space = self.rules.refer("j-space")?;
         let member = |key: Expr, value: Expr, space: &Expr| {
             Expr::Sequence(vec![key, Expr::literal(":"), space.clone(), value])
@@ -114,8 +115,9 @@ impl<'s> Compiler<'s, '_> {
         }
         let comma = Expr::Sequence(vec![Expr::literal(","), space.clone()]);
         let body = match others {
-            // Names of its own choosing only where none are declared: they could be declared names, or twice the same.
-            Some(value) if members.is_empty() => {
+            // Names of its own choosing only where none are declared: they could be declared names, or twice the same. An empty
+            // list of properties declares that there are none, as functions without arguments do.
+            Some(value) if members.is_empty() && is_free => {
                 let one = member(self.rules.refer("j-string")?, value, &space);
                 let more = Expr::Sequence(vec![comma, one.clone()]);
                 let more = Expr::Repeat(Box::new(more), 0, None);
