@@ -8,6 +8,9 @@ use minijinja::Value;
 use super::{DEEPEST, ToolFormat, parameters};
 use crate::grammar::{Json, quote};
 
+/// Bytes of the keys and fixed words around a call or a tool; what a template may keep is measured with them.
+const KEYS: usize = 128;
+
 /// A conversation as a template's variables.
 pub(crate) struct Shown {
     pub(crate) messages: Vec<Value>,
@@ -34,9 +37,13 @@ pub(crate) fn show(format: ToolFormat, messages: &[ChatMessage], options: &ToolO
     }
     let calls = Calls::new(format, messages);
     let of_tool = |tool: &Tool| {
-        tool.name.len() + tool.description.as_ref().map_or(0, String::len) + parameters(tool).len()
+        let description = tool.description.as_ref().map_or(0, String::len);
+        KEYS + tool.name.len() + description + parameters(tool).len()
     };
-    let of_call = |call: &ToolCall| call.function().arguments.len();
+    let of_call = |call: &ToolCall| {
+        let FunctionCall { name, arguments } = call.function();
+        KEYS + call.id().len() + name.len() + arguments.len()
+    };
     let of_message =
         |message: &ChatMessage| message.text().len() + message.calls().iter().map(of_call).sum::<usize>();
     Shown {
