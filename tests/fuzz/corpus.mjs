@@ -343,7 +343,11 @@ write("grammar", "left-recursion", 'root ::= a? root "x" | "b"\na ::= "y"\0bx');
 // --- what a model wrote: notation, length of the pieces, text
 
 const call = '{"name": "f", "arguments": {"a": "\\u00e9{"}}';
-write("tools", "hermes", `\0\x03Well \n<tool_call>\n${call}\n</tool_call>\n<tool_call>\n${call}\n</tool_call>`);
+write(
+  "tools",
+  "hermes",
+  `\0\x03Well \n<tool_call>\n${call}\n</tool_call>\n<tool_call>\n${call}\n</tool_call>`,
+);
 write("tools", "llama", `\x01\x02${call.replace("arguments", "parameters")}`);
 write("tools", "mistral", `\x02\x05So [TOOL_CALLS] [${call}, ${call}]`);
 write("tools", "generic-call", `\x03\x01{"tool_call": ${call}}`);
