@@ -88,6 +88,26 @@ describe("the official client", () => {
     expect(open()).toBe(0);
   });
 
+  test("calls tools, at once and streamed", async () => {
+    const { openai } = door();
+    const tools = ["f", "g"].map((name) => ({ type: "function" as const, function: { name } }));
+    const request = { model: "fake", messages, tools, seed: 3, max_tokens: 2 };
+    const { choices } = await openai.chat.completions.create(request);
+    expect(choices[0]).toMatchObject({ finish_reason: "tool_calls", message: { content: textOf(3, 2) } });
+    const calls = choices[0]?.message.tool_calls;
+    expect(calls?.map(({ id, type }) => [id, type])).toEqual([
+      ["call0", "function"],
+      ["call1", "function"],
+    ]);
+    // Their own reader puts the pieces together.
+    const streamed = await openai.chat.completions.stream(request).finalChatCompletion();
+    expect(streamed.choices[0]?.finish_reason).toBe("tool_calls");
+    expect(streamed.choices[0]?.message.content).toBe(textOf(3, 2));
+    expect(streamed.choices[0]?.message.tool_calls).toMatchObject(calls ?? []);
+    const silent = await openai.chat.completions.create({ ...request, max_tokens: 0 });
+    expect(silent.choices[0]?.message.content).toBeNull();
+  });
+
   test("stops the node when it stops reading", async () => {
     const { openai, node, open } = door();
     const stream = await openai.chat.completions.create({
@@ -157,6 +177,26 @@ describe("the wire", () => {
       await fetch(url, post(JSON.stringify({ messages, response_format })));
     const sent = node.commands.map((command) => command.type === "chat" && command.request.response_format);
     expect(sent).toEqual([{ type: "json_schema", schema: JSON.stringify(schema) }, ...formats.slice(1)]);
+  });
+
+  test("hands tools on with their schemas as text", async () => {
+    const { fetch, node } = door();
+    const parameters = { type: "object", properties: { z: {}, a: {} } };
+    const named = { type: "function", function: { name: "f", description: null, parameters, strict: true } };
+    const choices = ["required", { type: "function", function: { name: "f" } }, { type: "tool" }, null];
+    for (const tool_choice of choices)
+      await fetch(url, post(JSON.stringify({ messages, tools: [named, { type: "other" }], tool_choice })));
+    const sent = node.commands.map((command) => (command.type === "chat" ? command.request : undefined));
+    expect(sent[0]?.tools).toEqual([
+      { name: "f", parameters: JSON.stringify(parameters) },
+      { type: "other" },
+    ]);
+    expect(sent.map((request) => request?.tool_choice)).toEqual([
+      { type: "required" },
+      { type: "function", name: "f" },
+      { type: "tool" },
+      undefined,
+    ]);
   });
 
   test("answers health", async () => {

@@ -1,7 +1,9 @@
 //! What every command and the server need of a model: answers, and which models there are.
 
 use kwaainet_node::Cancel;
-use kwaainet_types::{ChatDone, ChatMessage, Chunk, ErrorBody, ModelStatus, ResponseFormat, SamplingOptions};
+use kwaainet_types::{
+    ChatDone, ChatMessage, Chunk, ErrorBody, ModelStatus, ResponseFormat, SamplingOptions, ToolOptions,
+};
 
 /// What to answer.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,6 +29,8 @@ pub struct Job {
     pub stops: Vec<String>,
     /// What the answer must look like.
     pub format: Option<ResponseFormat>,
+    /// What the model may call.
+    pub tools: ToolOptions,
 }
 
 /// Makes answers. The methods block: call them on a thread that may wait.

@@ -273,7 +273,6 @@ impl Host {
             kv_format: self.settings.kv_cache,
             parallel: Arc::clone(&self.platform.parallel),
             memory_limit: Some(u64::from(self.settings.limits.memory) << 20),
-            ..kwaainet_engine::LoadOptions::default()
         };
         let mut ignore = |_: u64, _: u64| {};
         Ok(block_on(LoadedModel::load(
@@ -319,6 +318,7 @@ impl Generator for Host {
             max_tokens: job.max_tokens,
             stop: (!job.stops.is_empty()).then_some(Stop::Many(job.stops)),
             response_format: job.format,
+            tools: job.tools,
             ..ChatRequest::new(messages)
         };
         let request = InferenceRequest {

@@ -339,6 +339,20 @@ write("grammar", "nested", 'root ::= "(" root* ")" # balanced\0(()(()))');
 write("grammar", "ambiguous", 'root ::= "a" root "x" | "a" root "y" | "b"\0aaaaaaaab');
 write("grammar", "repeated", 'root ::= (("ab"{100}) "c"){100} .?\0abab');
 write("grammar", "left-recursion", 'root ::= a? root "x" | "b"\na ::= "y"\0bx');
+
+// --- what a model wrote: notation, length of the pieces, text
+
+const call = '{"name": "f", "arguments": {"a": "\\u00e9{"}}';
+write(
+  "tools",
+  "hermes",
+  `\0\x03Well \n<tool_call>\n${call}\n</tool_call>\n<tool_call>\n${call}\n</tool_call>`,
+);
+write("tools", "llama", `\x01\x02${call.replace("arguments", "parameters")}`);
+write("tools", "mistral", `\x02\x05So [TOOL_CALLS] [${call}, ${call}]`);
+write("tools", "generic-call", `\x03\x01{"tool_call": ${call}}`);
+write("tools", "generic-answer", `\x03\x04{"response": "a\\"b\\\\\\u00e9\\n"}`);
+
 const person = {
   type: "object",
   properties: { name: { type: "string", maxLength: 9 }, age: { type: "integer", minimum: 0, maximum: 150 } },
@@ -346,6 +360,7 @@ const person = {
   additionalProperties: false,
 };
 write("schema", "object", `${JSON.stringify(person)}\0{"name":"Ada","age":36}`);
+write("schema", "lists-in-lists", `${'{"type":"array","items":'.repeat(60)}{}${"}".repeat(60)}\0[[[1]]]`);
 const tree = { anyOf: [{ type: "null" }, { type: "array", items: { $ref: "#" }, maxItems: 4 }] };
 write("schema", "recursive", `${JSON.stringify(tree)}\0[null,[[],null]]`);
 const mixed = {

@@ -1,8 +1,9 @@
 // public/index.ts
 /** The public API of @kwaainet/sdk; nothing else is. */
 export { KwaaiNetError } from "../protocol/errors.js";
-export type { ChatCompletion, ChatCompletionChoice, ChatCompletionChunk, ChatCompletionChunkChoice, CompletionExtra, CompletionFinishReason, CompletionUsage, Model, ModelList, } from "../protocol/openai.js";
-export type { Capabilities, ChatMessage, Content, ContentPart, ErrorCode, HostReport, Missing, ModelStatus, PolicyPack, PrivacyMode, Progress, Purpose, Receipt, ResourceLimits, Role, Service, Stage, Tier, } from "../protocol/types.js";
+export type { ChatCompletion, ChatCompletionChoice, ChatCompletionChunk, ChatCompletionChunkChoice, ChatCompletionMessage, CompletionExtra, CompletionFinishReason, CompletionUsage, Model, ModelList, } from "../protocol/openai.js";
+export type { ChatCompletionChunkToolCall, ChatCompletionTool, ChatCompletionToolChoice, } from "../protocol/tools.js";
+export type { Capabilities, ChatMessage, Content, ContentPart, ErrorCode, FunctionCall, HostReport, Missing, ModelStatus, PolicyPack, PrivacyMode, Progress, Purpose, Receipt, ResourceLimits, Role, Service, Stage, Tier, ToolCall, } from "../protocol/types.js";
 export type { Chat, ChatCompletionParams, ChatCompletionPlainParams, ChatCompletionStream, ChatCompletionStreamingParams, ChatCompletions, RequestOptions, } from "./chat.js";
 export type { ConsentStatus, KwaaiNetEvents } from "./events.js";
 export type { Assistant, Consent, Models } from "./kwaainet.js";
@@ -131,6 +132,7 @@ export declare class Emitter {
 // public/chat.ts
 import type { NodeClient } from "../protocol/client.js";
 import { type ChatCompletion, type ChatCompletionChunk } from "../protocol/openai.js";
+import type { ChatCompletionTool, ChatCompletionToolChoice } from "../protocol/tools.js";
 import type { ChatMessage } from "../protocol/types.js";
 /** A request in the shape of OpenAI's chat completions. Fields not named here are ignored. */
 export interface ChatCompletionParams {
@@ -168,6 +170,15 @@ export interface ChatCompletionParams {
         readonly type: "grammar";
         readonly grammar: string;
     } | null;
+    /**
+     * What the model may ask you to call. Where it does, `finish_reason` is `tool_calls`; call, and send the answer's message and
+     * a message of role `tool` for each call. Not together with `response_format`.
+     */
+    readonly tools?: readonly ChatCompletionTool[] | null;
+    /** `auto` when left out. */
+    readonly tool_choice?: ChatCompletionToolChoice | null;
+    /** Whether one answer may make several calls; it makes one when left out. */
+    readonly parallel_tool_calls?: boolean | null;
     readonly stream?: boolean | null;
     readonly stream_options?: {
         readonly include_usage?: boolean;
@@ -211,7 +222,8 @@ export declare function orAborted<T>(promise: Promise<T>, signal: AbortSignal | 
 
 // protocol/openai.ts
 /** Between the OpenAI shape of chat completions and the node's own, for the page's API and the front door. */
-import type { ChatDone, ChatRequest, ErrorBody, ErrorCode, ModelStatus, Receipt } from "./types.js";
+import { type ChatCompletionChunkToolCall } from "./tools.js";
+import type { ChatDone, ChatRequest, ErrorBody, ErrorCode, ModelStatus, Receipt, ToolCall } from "./types.js";
 export interface CompletionUsage {
     prompt_tokens: number;
     completion_tokens: number;
@@ -220,7 +232,7 @@ export interface CompletionUsage {
         cached_tokens: number;
     };
 }
-export type CompletionFinishReason = "stop" | "length";
+export type CompletionFinishReason = "stop" | "length" | "tool_calls";
 /** What KwaaiNet adds to OpenAI's shape. */
 export interface CompletionExtra {
     /** Where the answer was computed and what it took. */
@@ -238,13 +250,17 @@ export interface ChatCompletion {
 }
 export interface ChatCompletionChoice {
     index: number;
-    message: {
-        role: "assistant";
-        content: string;
-        refusal: null;
-    };
+    message: ChatCompletionMessage;
     logprobs: null;
     finish_reason: CompletionFinishReason;
+}
+export interface ChatCompletionMessage {
+    role: "assistant";
+    /** `null` where the model calls tools and says nothing. */
+    content: string | null;
+    refusal: null;
+    /** With the finish reason `tool_calls`: what to call. Answer each with a message of role `tool`. */
+    tool_calls?: ToolCall[];
 }
 export interface ChatCompletionChunk {
     id: string;
@@ -263,6 +279,7 @@ export interface ChatCompletionChunkChoice {
     delta: {
         role?: "assistant";
         content?: string;
+        tool_calls?: ChatCompletionChunkToolCall[];
     };
     logprobs: null;
     finish_reason: CompletionFinishReason | null;

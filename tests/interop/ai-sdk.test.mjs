@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
-import { APICallError, generateObject, generateText, jsonSchema, streamText } from "ai";
+import { APICallError, generateObject, generateText, jsonSchema, stepCountIs, streamText, tool } from "ai";
 import { MODEL, modelFile, serve } from "./server.mjs";
 
 const skip = modelFile()
@@ -73,6 +73,55 @@ describe("@ai-sdk/openai-compatible", { skip, timeout: 300_000 }, () => {
     });
     assert.equal(typeof object.city, "string");
     assert.equal(typeof object.isCapital, "boolean");
+  });
+
+  test("tools, called and answered in steps", async () => {
+    const asked = [];
+    const weather = tool({
+      description: "The weather of a city",
+      inputSchema: jsonSchema({
+        type: "object",
+        properties: { city: { type: "string", maxLength: 30 } },
+        required: ["city"],
+        additionalProperties: false,
+      }),
+      execute: ({ city }) => {
+        asked.push(city);
+        return { degrees: 18 };
+      },
+    });
+    const { steps } = await generateText({
+      model: provider(MODEL),
+      prompt: "What is the weather in Paris?",
+      tools: { weather },
+      temperature: 0,
+      maxOutputTokens: 100,
+      maxRetries: 0,
+      stopWhen: stepCountIs(2),
+      // The first step must call, the second cannot.
+      prepareStep: ({ stepNumber }) => ({ toolChoice: stepNumber === 0 ? "required" : "none" }),
+    });
+    assert.equal(steps[0].finishReason, "tool-calls");
+    assert.deepEqual(
+      steps[0].toolResults.map((result) => [result.input.city, result.output]),
+      [[asked[0], { degrees: 18 }]],
+    );
+    assert.equal(typeof asked[0], "string");
+    assert.ok(steps[1].text.length > 0);
+  });
+
+  test("streams a call", async () => {
+    const stream = streamText({
+      model: provider(MODEL),
+      prompt: "What time is it?",
+      tools: { now: tool({ inputSchema: jsonSchema({ type: "object", properties: {} }) }) },
+      toolChoice: "required",
+      temperature: 0,
+      maxOutputTokens: 100,
+      maxRetries: 0,
+    });
+    assert.equal((await stream.toolCalls)[0].toolName, "now");
+    assert.equal(await stream.finishReason, "tool-calls");
   });
 
   test("aborting a stream ends it", async () => {

@@ -5,6 +5,36 @@ import OpenAI from "openai";
 import { MODEL, modelFile, serve } from "./server.mjs";
 
 const QUESTION = [{ role: "user", content: "What is the capital of France? Answer in one short sentence." }];
+const TOOLS = [
+  {
+    type: "function",
+    function: {
+      name: "get_weather",
+      description: "The weather of a city",
+      parameters: {
+        type: "object",
+        properties: {
+          unit: { enum: ["C", "F"] },
+          city: { type: "string", maxLength: 30 },
+          days: { type: "integer", minimum: 1, maximum: 9 },
+        },
+        required: ["unit", "city"],
+        additionalProperties: false,
+      },
+    },
+  },
+];
+
+/** What a validator would say, for this one schema. */
+function checkArguments({ name, arguments: text }) {
+  assert.equal(name, "get_weather");
+  const { unit, city, days = 1, ...others } = JSON.parse(text);
+  assert.ok(["C", "F"].includes(unit), text);
+  assert.ok(typeof city === "string" && city.length <= 30, text);
+  assert.ok(Number.isInteger(days) && days >= 1 && days <= 9, text);
+  assert.deepEqual(others, {});
+}
+
 const skip = modelFile()
   ? false
   : "SKIPPED, LOUDLY: the model is not in .cache/models (npm run build fetches it)";
@@ -162,6 +192,90 @@ describe("openai", { skip, timeout: 300_000 }, () => {
     });
   });
 
+  test("calls a tool, takes its result, and streams the same call", async () => {
+    const request = {
+      model: MODEL,
+      messages: [{ role: "user", content: "What is the weather in Paris in Celsius?" }],
+      tools: TOOLS,
+      temperature: 0,
+      max_tokens: 120,
+    };
+    const ask = (change) => client.chat.completions.create({ ...request, ...change });
+    for (const change of [
+      { tool_choice: "required" },
+      { tool_choice: { type: "function", function: { name: "get_weather" } }, temperature: 1.5, seed: 4 },
+    ]) {
+      const [{ message, finish_reason }] = (await ask(change)).choices;
+      assert.deepEqual([finish_reason, message.content, message.tool_calls.length], ["tool_calls", null, 1]);
+      const [call] = message.tool_calls;
+      assert.equal(call.type, "function");
+      checkArguments(call.function);
+
+      const stream = client.chat.completions.stream({ ...request, ...change });
+      const streamed = await stream.finalChatCompletion();
+      assert.equal(streamed.choices[0].finish_reason, "tool_calls");
+      assert.deepEqual(streamed.choices[0].message.tool_calls[0].function.arguments, call.function.arguments);
+
+      const result = { role: "tool", tool_call_id: call.id, content: '{"degrees": 18, "sky": "clear"}' };
+      const conversation = [...request.messages, message, result];
+      // Without tools, and with tools that it may not call, the model can only answer.
+      for (const rest of [{ tools: undefined }, { tool_choice: "none" }]) {
+        const answer = await ask({ messages: conversation, ...rest });
+        assert.ok(answer.choices[0].message.content.length > 0);
+        assert.equal(answer.choices[0].message.tool_calls, undefined);
+      }
+      const stray = [{ ...result, tool_call_id: "nobody" }];
+      await assert.rejects(ask({ messages: [...request.messages, ...stray] }), /nobody/);
+    }
+  });
+
+  test("writes text where it calls nothing, in pieces, and no half calls", async () => {
+    const request = { model: MODEL, messages: QUESTION, tools: TOOLS, temperature: 0, max_tokens: 60 };
+    const whole = await client.chat.completions.create(request);
+    const stream = await client.chat.completions.create({ ...request, stream: true });
+    let text = "";
+    let calls = 0;
+    for await (const chunk of stream) {
+      text += chunk.choices[0].delta.content ?? "";
+      calls += chunk.choices[0].delta.tool_calls?.length ?? 0;
+    }
+    assert.equal(text, whole.choices[0].message.content ?? "");
+    assert.equal(calls > 0, whole.choices[0].message.tool_calls !== undefined);
+    const cut = await client.chat.completions.create({ ...request, tool_choice: "required", max_tokens: 6 });
+    assert.equal(cut.choices[0].finish_reason, "length");
+    assert.deepEqual([cut.choices[0].message.content, cut.choices[0].message.tool_calls], ["", undefined]);
+  });
+
+  test("runs the client's own loop of calls", async () => {
+    const asked = [];
+    const [{ function: offered }] = TOOLS;
+    const runner = client.chat.completions.runTools(
+      {
+        model: MODEL,
+        messages: [{ role: "user", content: "What is the weather in Paris?" }],
+        temperature: 0,
+        max_tokens: 120,
+        tool_choice: { type: "function", function: { name: offered.name } },
+        tools: [
+          {
+            type: "function",
+            function: {
+              ...offered,
+              parse: JSON.parse,
+              function: (given) => {
+                asked.push(given);
+                return "18 degrees";
+              },
+            },
+          },
+        ],
+      },
+      { maxChatCompletions: 1 },
+    );
+    await runner.done();
+    assert.equal(typeof asked[0]?.city, "string");
+  });
+
   test("completes a text without a template, and streams it", async () => {
     const request = { model: MODEL, prompt: "The capital of France is", max_tokens: 6, temperature: 0 };
     const whole = await client.completions.create(request);
@@ -185,9 +299,24 @@ describe("openai", { skip, timeout: 300_000 }, () => {
     await assert.rejects(ask({ model: "gpt-4o" }), refused(404, "model_not_found"));
     await assert.rejects(ask({ messages: [] }), refused(400, "invalid_value"));
     await assert.rejects(ask({ temperature: 99 }), refused(400, "invalid_value"));
+    await assert.rejects(ask({ functions: [{ name: "f" }] }), refused(400, "invalid_value", "functions"));
+    const offer = (tool, change) => ask({ tools: [{ type: "function", function: tool }], ...change });
+    for (const [tool, change, named] of [
+      [{ name: "two words" }, {}, /two words/],
+      [
+        { name: "f", parameters: { type: "object", properties: { x: { pattern: "a" } } } },
+        {},
+        /"f".*pattern/,
+      ],
+      [{ name: "f" }, { tool_choice: { type: "function", function: { name: "g" } } }, /"g"/],
+      [{ name: "f" }, { response_format: { type: "json_object" } }, /response_format/],
+    ]) {
+      await assert.rejects(offer(tool, change), named);
+      await assert.rejects(offer(tool, change), refused(400, "invalid_value"));
+    }
     await assert.rejects(
-      ask({ tools: [{ type: "function", function: { name: "f" } }] }),
-      refused(400, "invalid_value", "tools"),
+      offer({ name: "f" }, { tool_choice: "any" }),
+      refused(400, "invalid_value", "tool_choice"),
     );
     await assert.rejects(
       ask({ messages: [{ role: "user", content: "word ".repeat(5000) }] }),

@@ -50,6 +50,85 @@ const CONVERSATIONS = [
   ],
 ];
 
+const TOOLS = [
+  {
+    name: "get_weather",
+    description: "The weather of a <city>",
+    parameters: JSON.stringify({
+      type: "object",
+      properties: {
+        zone: { type: "string", enum: ["a", "b"] },
+        city: { type: "string", description: "„Stadt“" },
+      },
+      required: ["zone"],
+    }),
+  },
+  { name: "now", description: "The time", parameters: JSON.stringify({ type: "object", properties: {} }) },
+];
+
+/** Templates that write tools in a notation of ours. */
+const WITH_TOOLS = [
+  "Qwen-Qwen2.5-7B-Instruct",
+  "Qwen-Qwen3-0.6B",
+  "Qwen-QwQ-32B",
+  "NousResearch-Hermes-3-Llama-3.1-8B-tool_use",
+  "ibm-granite-granite-4.0",
+  "meta-llama-Llama-3.1-8B-Instruct",
+  "meta-llama-Llama-3.2-3B-Instruct",
+  "meta-llama-Llama-3.3-70B-Instruct",
+  "mistralai-Mistral-Nemo-Instruct-2407",
+];
+
+/** A call and its result; the arguments as text on their way, as an object in a template. */
+function calling(args) {
+  const call = (given) => ({
+    id: "a1B2c3D4e",
+    type: "function",
+    function: { name: "get_weather", arguments: given },
+  });
+  const messages = (given) => [
+    system("Be brief."),
+    user("What is the weather?"),
+    { ...assistant(""), tool_calls: [call(given)] },
+    { role: "tool", content: "18 degrees", tool_call_id: "a1B2c3D4e" },
+  ];
+  const shown = messages(args);
+  shown[3].name = "get_weather";
+  return { sent: messages(JSON.stringify(args)), shown };
+}
+
+const CALLS = [
+  { sent: [user("What is the weather?")], shown: [user("What is the weather?")] },
+  calling({ zone: "a", city: "Zürich", near: [1, 2.5, null, true] }),
+];
+
+/** As transformers gives them to templates. */
+const shownTools = TOOLS.map(({ parameters, ...named }) => ({
+  type: "function",
+  function: { ...named, parameters: JSON.parse(parameters) },
+}));
+
+async function checkTools(llama, probe, { name, source, bos, eos }) {
+  const now = { now_unix_ms: Date.now() };
+  let equal = 0;
+  for (const { sent, shown } of CALLS) {
+    const ours = await probe.ask({ op: "template", source, bos, eos, messages: sent, tools: TOOLS, ...now });
+    const more = { tools: shownTools, add_generation_prompt: true, bos_token: bos, eos_token: eos };
+    const theirs = renderWithLlama(llama, source, { messages: shown, ...more });
+    if (ours.prompt === theirs) equal += 1;
+    else
+      console.log(
+        `      ${name}:\n      ours   ${JSON.stringify(ours)}\n      theirs ${JSON.stringify(theirs)}`,
+      );
+  }
+  record(
+    `tools in chat template ${name}`,
+    `${equal} of ${CALLS.length} equal`,
+    "all",
+    equal === CALLS.length,
+  );
+}
+
 export async function checkTemplates(llama, probe) {
   for (const { name, source, bos, eos } of collected()) {
     let equal = 0;
@@ -70,6 +149,7 @@ export async function checkTemplates(llama, probe) {
           `      ${name}:\n      ours   ${JSON.stringify(ours)}\n      theirs ${JSON.stringify(theirs)}`,
         );
     }
+    if (WITH_TOOLS.includes(name)) await checkTools(llama, probe, { name, source, bos, eos });
     const total = CONVERSATIONS.length;
     const demanded = name in REFUSED ? `refused: it ${REFUSED[name]}` : "all";
     record(`chat template ${name}`, `${equal} of ${total} as expected`, demanded, equal === total);

@@ -78,7 +78,7 @@ export class Conversation {
         answer += done.text;
         listener.delta(done.text);
       }
-      const how = { stop: "whole", length: "cut", cancelled: "stopped" } as const;
+      const how = { stop: "whole", length: "cut", cancelled: "stopped", tool_calls: "whole" } as const;
       end(() => listener.done(done.receipt, how[done.finishReason]));
     } catch (error) {
       end(() => (codeOf(error) === "cancelled" ? listener.done(null, "stopped") : listener.failed(error)));

@@ -1,5 +1,6 @@
 /** Between the OpenAI shape of chat completions and the node's own, for the page's API and the front door. */
-import type { ChatDone, ChatRequest, ErrorBody, ErrorCode, ModelStatus, Receipt } from "./types.js";
+import { type ChatCompletionChunkToolCall, toCallDeltas, toToolChoice, toTools } from "./tools.js";
+import type { ChatDone, ChatRequest, ErrorBody, ErrorCode, ModelStatus, Receipt, ToolCall } from "./types.js";
 
 export interface CompletionUsage {
   prompt_tokens: number;
@@ -8,7 +9,7 @@ export interface CompletionUsage {
   prompt_tokens_details: { cached_tokens: number };
 }
 
-export type CompletionFinishReason = "stop" | "length";
+export type CompletionFinishReason = "stop" | "length" | "tool_calls";
 
 /** What KwaaiNet adds to OpenAI's shape. */
 export interface CompletionExtra {
@@ -29,9 +30,18 @@ export interface ChatCompletion {
 
 export interface ChatCompletionChoice {
   index: number;
-  message: { role: "assistant"; content: string; refusal: null };
+  message: ChatCompletionMessage;
   logprobs: null;
   finish_reason: CompletionFinishReason;
+}
+
+export interface ChatCompletionMessage {
+  role: "assistant";
+  /** `null` where the model calls tools and says nothing. */
+  content: string | null;
+  refusal: null;
+  /** With the finish reason `tool_calls`: what to call. Answer each with a message of role `tool`. */
+  tool_calls?: ToolCall[];
 }
 
 export interface ChatCompletionChunk {
@@ -49,7 +59,7 @@ export interface ChatCompletionChunk {
 
 export interface ChatCompletionChunkChoice {
   index: number;
-  delta: { role?: "assistant"; content?: string };
+  delta: { role?: "assistant"; content?: string; tool_calls?: ChatCompletionChunkToolCall[] };
   logprobs: null;
   finish_reason: CompletionFinishReason | null;
 }
@@ -114,6 +124,9 @@ export function toChatRequest(body: Record<string, unknown>, model: string | und
   const fields: [string, unknown][] = numbers.map((name) => [name, body[name]]);
   fields.push(["messages", messages], ["max_tokens", most], ["stop", stop], ["model", named || model]);
   fields.push(["response_format", toFormat(response_format)]);
+  const { tools, tool_choice, parallel_tool_calls } = body;
+  fields.push(["tools", toTools(tools)], ["tool_choice", toToolChoice(tool_choice)]);
+  fields.push(["parallel_tool_calls", parallel_tool_calls]);
   const set = fields.filter(([, value]) => value !== undefined && value !== null);
   return Object.fromEntries(set) as unknown as ChatRequest;
 }
@@ -139,6 +152,10 @@ export class CompletionWriter {
   end(done: ChatDone): ChatCompletionChunk[] {
     this.#model = done.receipt.model;
     const chunks = done.text === "" ? [] : [this.delta(done.text)];
+    for (const call of toCallDeltas(done.toolCalls ?? [])) {
+      const delta = { tool_calls: [call] };
+      chunks.push(this.#chunk(this.#first ? { role: "assistant", ...delta } : delta, null));
+    }
     const last = this.#chunk(this.#first ? { role: "assistant", content: "" } : {}, finishReason(done));
     chunks.push({ ...last, kwaainet: { receipt: done.receipt } });
     if (this.#usage) chunks.push({ ...last, choices: [], usage: usageOf(done.receipt) });
@@ -146,7 +163,14 @@ export class CompletionWriter {
   }
 
   completion(content: string, done: ChatDone): ChatCompletion {
-    const message = { role: "assistant", content, refusal: null } as const;
+    const { toolCalls: calls = [] } = done;
+    const message: ChatCompletionMessage = {
+      role: "assistant",
+      // As OpenAI writes it: no content beside calls, and no list of calls that is empty.
+      content: content === "" && calls.length > 0 ? null : content,
+      refusal: null,
+      ...(calls.length > 0 ? { tool_calls: calls } : {}),
+    };
     return {
       id: this.#id,
       object: "chat.completion",
@@ -186,7 +210,7 @@ export function includesUsage(body: Record<string, unknown>): boolean {
 
 // `cancelled` never gets here: whoever cancelled has stopped listening.
 function finishReason(done: ChatDone): CompletionFinishReason {
-  return done.finishReason === "length" ? "length" : "stop";
+  return done.finishReason === "cancelled" ? "stop" : done.finishReason;
 }
 
 function usageOf(receipt: Receipt): CompletionUsage {

@@ -7,6 +7,7 @@ import {
   includesUsage,
   toChatRequest,
 } from "../protocol/openai.js";
+import type { ChatCompletionTool, ChatCompletionToolChoice } from "../protocol/tools.js";
 import type { ChatMessage } from "../protocol/types.js";
 
 /** A request in the shape of OpenAI's chat completions. Fields not named here are ignored. */
@@ -39,6 +40,15 @@ export interface ChatCompletionParams {
     | { readonly type: "json_schema"; readonly json_schema: { readonly schema: unknown } }
     | { readonly type: "grammar"; readonly grammar: string }
     | null;
+  /**
+   * What the model may ask you to call. Where it does, `finish_reason` is `tool_calls`; call, and send the answer's message and
+   * a message of role `tool` for each call. Not together with `response_format`.
+   */
+  readonly tools?: readonly ChatCompletionTool[] | null;
+  /** `auto` when left out. */
+  readonly tool_choice?: ChatCompletionToolChoice | null;
+  /** Whether one answer may make several calls; it makes one when left out. */
+  readonly parallel_tool_calls?: boolean | null;
   readonly stream?: boolean | null;
   readonly stream_options?: { readonly include_usage?: boolean } | null;
 }

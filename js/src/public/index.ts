@@ -5,6 +5,7 @@ export type {
   ChatCompletionChoice,
   ChatCompletionChunk,
   ChatCompletionChunkChoice,
+  ChatCompletionMessage,
   CompletionExtra,
   CompletionFinishReason,
   CompletionUsage,
@@ -12,11 +13,17 @@ export type {
   ModelList,
 } from "../protocol/openai.js";
 export type {
+  ChatCompletionChunkToolCall,
+  ChatCompletionTool,
+  ChatCompletionToolChoice,
+} from "../protocol/tools.js";
+export type {
   Capabilities,
   ChatMessage,
   Content,
   ContentPart,
   ErrorCode,
+  FunctionCall,
   HostReport,
   Missing,
   ModelStatus,
@@ -30,6 +37,7 @@ export type {
   Service,
   Stage,
   Tier,
+  ToolCall,
 } from "../protocol/types.js";
 export type {
   Chat,

@@ -101,7 +101,15 @@ export class FakeNode {
       bytesSent: 0,
       seed,
     } as const;
-    const done = { text: "", finishReason: "length", receipt } as const;
+    const calls = (request.tools ?? []).map(({ name }, index) => ({
+      type: "function" as const,
+      id: `call${index}`,
+      function: { name, arguments: '{"z": 1}' },
+    }));
+    const done =
+      calls.length > 0
+        ? ({ text: "", finishReason: "tool_calls", toolCalls: calls, receipt } as const)
+        : ({ text: "", finishReason: "length", receipt } as const);
     send({ v: 1, id, kind: "reply", body: { type: "chat", done } });
   }
 }

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, IsTerminal as _};
 
-use kwaainet_types::{ChatMessage, Chunk, Content, ErrorCode, FinishReason, Role};
+use kwaainet_types::{ChatMessage, Chunk, ErrorCode, FinishReason, Role, ToolOptions};
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 use serde_json::json;
@@ -60,13 +60,6 @@ impl Input {
     }
 }
 
-fn message(role: Role, text: &str) -> ChatMessage {
-    ChatMessage {
-        role,
-        content: Content::Text(text.to_owned()),
-    }
-}
-
 pub(super) fn run(context: &Context, args: Chat) -> Result<u8, HostError> {
     let cancel = context.interrupt.begin();
     let (host, id) = Host::open_with_model(&context.settings, args.model.model.as_deref())?;
@@ -81,7 +74,10 @@ pub(super) fn run(context: &Context, args: Chat) -> Result<u8, HostError> {
     ));
     let mut system = args.system.clone();
     let begin = |system: &Option<String>| -> Vec<ChatMessage> {
-        system.iter().map(|text| message(Role::System, text)).collect()
+        system
+            .iter()
+            .map(|text| ChatMessage::new(Role::System, text))
+            .collect()
     };
     let mut messages = begin(&system);
     while let Some(line) = input.line()? {
@@ -122,7 +118,7 @@ pub(super) fn run(context: &Context, args: Chat) -> Result<u8, HostError> {
                     .aside(&format!("there is no {word}; /help lists commands"));
                 continue;
             }
-            _ => messages.push(message(Role::User, line)),
+            _ => messages.push(ChatMessage::new(Role::User, line)),
         }
         answer(context, &host, &id, &args, &mut messages)?;
     }
@@ -144,6 +140,7 @@ fn answer(
         sampling: sampling(&args.sampling),
         max_tokens: args.sampling.max_tokens,
         format: None,
+        tools: ToolOptions::default(),
         stops: args.sampling.stop.clone(),
     };
     let outcome = host.generate(job, &cancel, &|chunk| {
@@ -173,7 +170,7 @@ fn answer(
         Err(error) => return Err(error.into()),
     };
     // What was said before Ctrl-C was said.
-    messages.push(message(Role::Assistant, &said.text));
+    messages.push(ChatMessage::new(Role::Assistant, &said.text));
     if context.output.json {
         return context.output.json(&json!({
             "text": said.text, "finish_reason": done.finish_reason,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use kwaainet_types::{ChatDone, ChatMessage, Chunk, Content, FinishReason, ResponseFormat, Role};
+use kwaainet_types::{ChatDone, ChatMessage, Chunk, FinishReason, ResponseFormat, Role, ToolOptions};
 use serde_json::{Value, json};
 
 use super::{Context, Speech, per_second, read_input, sampling};
@@ -20,12 +20,9 @@ pub(super) fn run(context: &Context, args: Run) -> Result<u8, HostError> {
     let prompt = if args.raw {
         Prompt::Raw(text)
     } else {
-        let message = |role, text| ChatMessage {
-            role,
-            content: Content::Text(text),
-        };
-        let system = args.system.map(|text| message(Role::System, text));
-        Prompt::Chat(system.into_iter().chain([message(Role::User, text)]).collect())
+        let system = args.system.map(|text| ChatMessage::new(Role::System, text));
+        let user = ChatMessage::new(Role::User, text);
+        Prompt::Chat(system.into_iter().chain([user]).collect())
     };
     // Before minutes of loading.
     let format = match (&args.json_schema, &args.grammar) {
@@ -50,6 +47,7 @@ pub(super) fn run(context: &Context, args: Run) -> Result<u8, HostError> {
         max_tokens: args.sampling.max_tokens,
         stops: args.sampling.stop,
         format,
+        tools: ToolOptions::default(),
     };
     let outcome = host.generate(job, &cancel, &|chunk| {
         if let Chunk::Delta { delta } = chunk {
@@ -79,7 +77,7 @@ pub(super) fn run(context: &Context, args: Run) -> Result<u8, HostError> {
     }
     Ok(match done.finish_reason {
         FinishReason::Cancelled => exit::INTERRUPTED,
-        FinishReason::Stop | FinishReason::Length => exit::OK,
+        FinishReason::Stop | FinishReason::Length | FinishReason::ToolCalls => exit::OK,
     })
 }
 
@@ -113,7 +111,7 @@ pub(super) fn summary(done: &ChatDone) -> String {
     let receipt = &done.receipt;
     let speed = per_second(receipt.completion_tokens.saturating_sub(1), receipt.decode_ms);
     let ended = match done.finish_reason {
-        FinishReason::Stop => "",
+        FinishReason::Stop | FinishReason::ToolCalls => "",
         FinishReason::Length => ", cut off at the limit (--max-tokens, --context)",
         FinishReason::Cancelled => ", stopped",
     };

@@ -7,6 +7,7 @@ mod guard;
 mod openai;
 mod reply;
 mod routes;
+mod tools;
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::sync::Arc;

@@ -1,12 +1,15 @@
 //! Requests and answers in OpenAI's shape: <https://platform.openai.com/docs/api-reference>.
 
 use hyper::StatusCode;
-use kwaainet_types::{ChatDelta, ChatDone, ChatRequest, FinishReason, ModelStatus, Receipt, ResponseFormat};
+use kwaainet_types::{
+    ChatDelta, ChatDone, ChatRequest, FinishReason, ModelStatus, Receipt, ResponseFormat, ToolOptions,
+};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::reply::ApiError;
+use super::tools;
 use crate::generator::{Job, Prompt};
 
 /// OpenAI's default for the old endpoint.
@@ -31,8 +34,8 @@ pub(crate) struct Asked {
 
 /// Fields that would change the answer and that we cannot honour: refused rather than ignored.
 const REFUSED: [(&str, &str); 9] = [
-    ("tools", "tool calls are not supported in this version"),
-    ("functions", "function calls are not supported in this version"),
+    ("functions", "functions are called tools now: send them as tools"),
+    ("function_call", "function_call is called tool_choice now"),
     ("logprobs", "log probabilities are not supported in this version"),
     (
         "top_logprobs",
@@ -73,7 +76,23 @@ pub(crate) fn parse(kind: Kind, body: &[u8]) -> Result<Asked, ApiError> {
             return Err(ApiError::field(name, message));
         }
     }
-    fields.remove("response_format");
+    let tools = match kind {
+        Kind::Chat => tools::parse(body)?,
+        Kind::Text
+            if fields
+                .get("tools")
+                .is_some_and(|tools| !is_neutral("tools", tools)) =>
+        {
+            return Err(ApiError::field(
+                "tools",
+                "tools are called in chats: use /v1/chat/completions",
+            ));
+        }
+        Kind::Text => ToolOptions::default(),
+    };
+    for read_from_text in ["response_format", "tools", "tool_choice", "parallel_tool_calls"] {
+        fields.remove(read_from_text);
+    }
     let format = format(body)?;
     let include_usage = fields
         .get("stream_options")
@@ -104,8 +123,10 @@ pub(crate) fn parse(kind: Kind, body: &[u8]) -> Result<Asked, ApiError> {
     if fields.contains_key("max_completion_tokens") {
         fields.remove("max_tokens");
     }
-    let request: ChatRequest =
+    let mut request: ChatRequest =
         serde_json::from_value(Value::Object(fields)).map_err(|error| explain(&error.to_string()))?;
+    request.tools = tools;
+    request.response_format = format;
     request.check()?;
     Ok(Asked {
         stream: request.stream.unwrap_or(false),
@@ -116,7 +137,8 @@ pub(crate) fn parse(kind: Kind, body: &[u8]) -> Result<Asked, ApiError> {
             prompt: raw.map_or(Prompt::Chat(request.messages), Prompt::Raw),
             sampling: request.sampling,
             max_tokens: request.max_tokens,
-            format,
+            format: request.response_format,
+            tools: request.tools,
         },
     })
 }
@@ -177,7 +199,7 @@ fn explain(reason: &str) -> ApiError {
     if reason.contains("untagged enum Content") {
         return ApiError::field(
             "messages",
-            "content must be a string or a list of parts of type \"text\"",
+            "content must be a string, a list of parts of type \"text\", or null beside tool_calls",
         );
     }
     ApiError::new(StatusCode::BAD_REQUEST, "invalid_value", reason)
@@ -199,6 +221,7 @@ fn take_prompt(fields: &mut Map<String, Value>) -> Result<String, ApiError> {
 fn finish(reason: FinishReason) -> &'static str {
     match reason {
         FinishReason::Length => "length",
+        FinishReason::ToolCalls => "tool_calls",
         FinishReason::Stop | FinishReason::Cancelled => "stop",
     }
 }
@@ -226,13 +249,21 @@ impl Shape {
     /// The answer in one document.
     pub(crate) fn whole(&self, text: &str, done: &ChatDone) -> Value {
         let finish_reason = finish(done.finish_reason);
+        let calls = done.tool_calls.as_slice();
+        // OpenAI writes no content beside calls, and no list of calls that is empty.
+        let content = (calls.is_empty() || !text.is_empty()).then_some(text);
+        let mut message = Map::from_iter([
+            ("role".to_owned(), json!("assistant")),
+            ("content".to_owned(), json!(content)),
+            ("refusal".to_owned(), Value::Null),
+        ]);
+        if !calls.is_empty() {
+            message.insert("tool_calls".to_owned(), json!(calls));
+        }
         let (object, choice) = match self.kind {
             Kind::Chat => (
                 "chat.completion",
-                json!({
-                    "index": 0, "message": { "role": "assistant", "content": text, "refusal": null },
-                    "finish_reason": finish_reason, "logprobs": null,
-                }),
+                json!({ "index": 0, "message": message, "finish_reason": finish_reason, "logprobs": null }),
             ),
             Kind::Text => (
                 "text_completion",
@@ -264,8 +295,7 @@ impl Shape {
     /// The first event of a chat: who speaks. Text completions have none.
     pub(crate) fn first(&self) -> Option<Value> {
         let delta = json!({ "role": "assistant", "content": "" });
-        let choice = json!([{ "index": 0, "delta": delta, "finish_reason": null }]);
-        (self.kind == Kind::Chat).then(|| self.piece(choice, Value::Null))
+        (self.kind == Kind::Chat).then(|| self.change(&delta))
     }
 
     /// A piece of text; nothing while the text lags behind the tokens.
@@ -274,10 +304,17 @@ impl Shape {
     }
 
     fn text(&self, text: &str) -> Value {
-        let choice = match self.kind {
-            Kind::Chat => json!([{ "index": 0, "delta": { "content": text }, "finish_reason": null }]),
-            Kind::Text => json!([{ "index": 0, "text": text, "finish_reason": null }]),
-        };
+        match self.kind {
+            Kind::Chat => self.change(&json!({ "content": text })),
+            Kind::Text => {
+                let choice = json!([{ "index": 0, "text": text, "finish_reason": null }]);
+                self.piece(choice, Value::Null)
+            }
+        }
+    }
+
+    fn change(&self, delta: &Value) -> Value {
+        let choice = json!([{ "index": 0, "delta": delta, "finish_reason": null }]);
         self.piece(choice, Value::Null)
     }
 
@@ -287,6 +324,8 @@ impl Shape {
         if !done.text.is_empty() {
             events.push(self.text(&done.text));
         }
+        let calls = tools::deltas(&done.tool_calls);
+        events.extend(calls.iter().map(|delta| self.change(delta)));
         let reason = finish(done.finish_reason);
         let choice = match self.kind {
             Kind::Chat => json!([{ "index": 0, "delta": {}, "finish_reason": reason }]),
@@ -334,6 +373,7 @@ mod tests {
         let param = |body: &str| parse(Kind::Chat, body.as_bytes()).unwrap_err().param;
         let with = |field: &str| format!(r#"{{"messages":[{{"role":"user","content":"x"}}],{field}}}"#);
         assert_eq!(param(&with(r#""tools":[{"type":"function"}]"#)), Some("tools"));
+        assert_eq!(param(&with(r#""functions":[{"name":"f"}]"#)), Some("functions"));
         assert_eq!(param(&with(r#""logprobs":true"#)), Some("logprobs"));
         assert_eq!(
             param(&with(r#""response_format":{"type":"xml"}"#)),

@@ -21,7 +21,7 @@ use kwaainet_engine::{
     SamplerOptions, Session, Step,
 };
 use kwaainet_testkit::tiny_gguf::{TinyModel, quantise};
-use kwaainet_types::{ChatMessage, ConsentGrant, Permit, RunAi};
+use kwaainet_types::{ChatMessage, ConsentGrant, Permit, RunAi, ToolOptions};
 use serde_json::{Value, json};
 
 struct Probe {
@@ -190,7 +190,12 @@ impl Probe {
                     add_generation_prompt: true,
                     now_unix_ms: question["now_unix_ms"].as_u64().unwrap_or(0),
                 };
-                match template.and_then(|template| template.render(&messages, options)) {
+                let tools = ToolOptions {
+                    tools: serde_json::from_value(question["tools"].clone()).unwrap_or_default(),
+                    ..ToolOptions::default()
+                };
+                let render = |template: ChatTemplate| template.render_with_tools(&messages, &tools, options);
+                match template.and_then(render) {
                     Ok(prompt) => json!({ "prompt": prompt }),
                     Err(error) => json!({ "error": error.to_string() }),
                 }

@@ -12,6 +12,8 @@ use crate::sampler::Sampler;
 pub(crate) struct Constraint {
     matcher: Matcher,
     model: Arc<LoadedModel>,
+    /// Control tokens that the grammar reads by their texts.
+    marks: Vec<u32>,
 }
 
 impl Constraint {
@@ -19,11 +21,13 @@ impl Constraint {
     pub(crate) fn new(
         grammar: &Grammar,
         model: &Arc<LoadedModel>,
+        marks: Vec<u32>,
         resume: &[u32],
     ) -> Result<Self, EngineError> {
         let mut constraint = Self {
             matcher: grammar.matcher()?,
             model: Arc::clone(model),
+            marks,
         };
         for token in resume {
             if !constraint.accept(*token)? {
@@ -55,9 +59,16 @@ impl Constraint {
             return Ok(Some(token));
         }
         let mask = self.matcher.mask(self.model.vocabulary())?;
+        let mut marks = Vec::new();
+        for mark in &self.marks {
+            let bytes = self.bytes(*mark)?;
+            if self.matcher.allows(&bytes)? {
+                marks.push(*mark);
+            }
+        }
         let ends = self.model.tokenizer();
         let may_end = self.matcher.is_complete();
-        let allowed = |token| mask.allows(token) || may_end && ends.is_end(token);
+        let allowed = |token| mask.allows(token) || may_end && ends.is_end(token) || marks.contains(&token);
         let Some(token) = sampler.sample_where(logits, history, position, Some(&allowed)) else {
             return Err(GrammarError::NoToken.into());
         };
@@ -67,13 +78,18 @@ impl Constraint {
     }
 
     fn accept(&mut self, token: u32) -> Result<bool, EngineError> {
-        let tokenizer = self.model.tokenizer();
-        if tokenizer.is_end(token) {
+        if self.model.tokenizer().is_end(token) {
             return Ok(self.matcher.is_complete());
         }
-        let mut bytes = Vec::new();
-        tokenizer.append_piece(token, false, &mut bytes)?;
-        // A mark is no text, and could be given for ever.
+        let bytes = self.bytes(token)?;
+        // A mark that is no text could be given for ever.
         Ok(!bytes.is_empty() && self.matcher.accept(&bytes)?)
+    }
+
+    fn bytes(&self, token: u32) -> Result<Vec<u8>, EngineError> {
+        let mut bytes = Vec::new();
+        let is_mark = self.marks.contains(&token);
+        self.model.tokenizer().append_piece(token, is_mark, &mut bytes)?;
+        Ok(bytes)
     }
 }

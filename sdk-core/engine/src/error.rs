@@ -118,6 +118,14 @@ pub enum EngineError {
     /// The grammar that the answer must follow cannot be used.
     #[error(transparent)]
     Grammar(#[from] GrammarError),
+    /// A tool whose arguments cannot be held to their schema.
+    #[error("tools: the parameters of {name:?} cannot be used: {error}")]
+    Tool {
+        /// The tool.
+        name: String,
+        /// What is wrong with its schema.
+        error: GrammarError,
+    },
     /// The chat template in the file cannot be used, or refuses the conversation.
     #[error("the chat template of this model cannot be used: {0}")]
     Template(#[from] TemplateError),
@@ -152,7 +160,8 @@ impl EngineError {
             | Self::WrongInput(_)
             | Self::UnknownToken { .. }
             | Self::Options(_)
-            | Self::Grammar(_) => ErrorCode::BadRequest,
+            | Self::Grammar(_)
+            | Self::Tool { .. } => ErrorCode::BadRequest,
             Self::NotLoaded(_) => ErrorCode::ModelNotFound,
             Self::WrongOrder(_) => ErrorCode::Internal,
         }

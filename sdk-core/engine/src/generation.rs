@@ -46,6 +46,8 @@ pub struct GenerationOptions {
     pub guesses: usize,
     /// What the answer must follow. It may break off, with [`FinishReason::Length`], and is then incomplete.
     pub grammar: Option<Grammar>,
+    /// Control tokens, by their texts, that are part of the answer's text and of what the grammar follows.
+    pub marks: Vec<String>,
 }
 
 impl Default for GenerationOptions {
@@ -58,6 +60,7 @@ impl Default for GenerationOptions {
             prefill_slice: PREFILL_SLICE,
             guesses: MOST_GUESSES,
             grammar: None,
+            marks: Vec::new(),
         }
     }
 }
@@ -159,6 +162,8 @@ pub struct Generation {
     guesses: usize,
     lookup: Lookup,
     constraint: Option<Constraint>,
+    marks: Vec<u32>,
+    resumed_text: String,
     /// Why no token could be chosen.
     failed: Option<EngineError>,
     /// A block of the prompt that is on its way through the layers.
@@ -215,20 +220,28 @@ impl Generation {
         } else {
             options.max_tokens
         };
+        let tokenizer = session.model().tokenizer();
+        let marks: Vec<u32> = options
+            .marks
+            .iter()
+            .filter_map(|mark| tokenizer.id(mark))
+            .collect();
         let constraint = options.grammar.as_ref();
         let constraint = constraint
-            .map(|grammar| Constraint::new(grammar, session.model(), &options.resume))
+            .map(|grammar| Constraint::new(grammar, session.model(), marks.clone(), &options.resume))
             .transpose()?;
         let reused = session.begin(if fills { prompt } else { &tokens })?;
         let mut text = TextStream::new(options.stop);
+        let mut resumed_text = String::new();
         let mut bytes = Vec::new();
         for token in &options.resume {
             bytes.clear();
+            let is_mark = marks.contains(token);
             session
                 .model()
                 .tokenizer()
-                .append_piece(*token, false, &mut bytes)?;
-            text.push(&bytes); // delivered before
+                .append_piece(*token, is_mark, &mut bytes)?;
+            resumed_text.push_str(&text.push(&bytes));
         }
         Ok(Self {
             session,
@@ -247,6 +260,8 @@ impl Generation {
             guesses: options.guesses.min(MOST_GUESSES),
             lookup: Lookup::default(),
             constraint,
+            marks,
+            resumed_text,
             failed: None,
             under_way: None,
             computed: None,
@@ -257,6 +272,11 @@ impl Generation {
     /// Tokens taken so far.
     pub fn usage(&self) -> Usage {
         self.usage
+    }
+
+    /// The text of the resumed tokens, which was delivered before.
+    pub fn resumed_text(&self) -> &str {
+        &self.resumed_text
     }
 
     /// Sets how much of the prompt the coming steps evaluate, as the caller learns how fast they go: the work of so many
@@ -319,7 +339,7 @@ impl Generation {
             return Ok(self.finish(FinishReason::Stop));
         }
         let mut bytes = Vec::new();
-        tokenizer.append_piece(id, false, &mut bytes)?;
+        tokenizer.append_piece(id, self.marks.contains(&id), &mut bytes)?;
         self.usage.completion_tokens = self.usage.completion_tokens.saturating_add(1);
         if self.chosen.is_empty() {
             self.pending = Some(id);

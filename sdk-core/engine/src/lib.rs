@@ -28,6 +28,7 @@ mod sampler;
 mod session;
 mod text;
 pub mod tokenizer;
+mod tools;
 
 pub use backend::KvFormat;
 pub use block_session::{BlockInput, BlockSession, Wanted};
@@ -39,3 +40,4 @@ pub use model::{LoadOptions, LoadedModel, MemoryPlan, ModelBlocks, ModelInfo, Pr
 pub use sampler::{OptionsError, Sampler, SamplerOptions};
 pub use session::{Choose, Session};
 pub use text::TextStream;
+pub use tools::{ToolFormat, ToolStream, check_tools};

@@ -13,11 +13,11 @@ use futures::executor::block_on;
 use kwaainet_engine::tokenizer::EncodeOptions;
 use kwaainet_engine::{
     EngineError, Generation, GenerationOptions, Grammar, LoadOptions, LoadedModel, SamplerOptions, Session,
-    Step, Usage,
+    Step, ToolFormat, ToolStream, Usage,
 };
 use kwaainet_platform::Parallel;
 use kwaainet_testkit::tiny_gguf::TinyModel;
-use kwaainet_types::{ConsentGrant, FinishReason, Permit, RunAi};
+use kwaainet_types::{ConsentGrant, FinishReason, Permit, RunAi, Tool, ToolChoice, ToolOptions};
 
 fn permit() -> Permit<RunAi> {
     ConsentGrant::of_operator(0).permit::<RunAi>(0).unwrap()
@@ -483,4 +483,75 @@ fn tokens_that_a_grammar_forbids_cannot_be_resumed_from() {
     let session = Session::new(Arc::clone(&model)).unwrap();
     let error = Generation::new(session, &[1], options).unwrap_err();
     assert!(error.to_string().contains("do not follow the grammar"), "{error}");
+}
+
+#[test]
+fn a_mark_that_counts_as_text_is_chosen_told_and_resumed_from() {
+    let model = tiny("llama", 64);
+    let start = model.tokenizer().id("<|im_start|>").unwrap();
+    let grammar = Grammar::from_gbnf(r#"root ::= "<|im_start|>" [ab]{3}"#).unwrap();
+    let options = GenerationOptions {
+        sampler: SamplerOptions {
+            logit_bias: vec![(start, 100.0)],
+            ..SamplerOptions::greedy()
+        },
+        grammar: Some(grammar.clone()),
+        ..GenerationOptions::default()
+    };
+    let marked = GenerationOptions {
+        marks: vec!["<|im_start|>".to_owned(), "there is no such token".to_owned()],
+        ..options.clone()
+    };
+    let answer = resumed_everywhere(&model, &[1, 5, 9], &marked);
+    assert_eq!(answer.pieces.first(), Some(&(start, "<|im_start|>".to_owned())));
+    assert!(grammar.allows(&answer.text()).unwrap());
+    // Where it does not count, the same text is spelled.
+    let spelled = fresh(&model, &[1, 5, 9], options);
+    assert!(spelled.pieces.iter().all(|(id, _)| *id != start));
+    assert!(grammar.allows(&spelled.text()).unwrap());
+    let session = Session::new(Arc::clone(&model)).unwrap();
+    let resume = answer.pieces.iter().map(|(id, _)| *id).collect();
+    let resumed = Generation::new(session, &[1, 5, 9], GenerationOptions { resume, ..marked }).unwrap();
+    assert_eq!(resumed.resumed_text(), answer.text());
+}
+
+#[test]
+fn whatever_the_model_would_rather_write_a_call_is_valid() {
+    let model = tiny("llama", 512);
+    let schema = r#"{"type":"object","properties":{"n":{"type":"integer"},"kind":{"enum":["a","b c"]},
+        "name":{"type":"string","maxLength":5}},"required":["kind","name"],"additionalProperties":false}"#;
+    let tools = ToolOptions {
+        tools: vec![Tool {
+            name: "f".to_owned(),
+            description: None,
+            parameters: Some(schema.to_owned()),
+        }],
+        tool_choice: Some(ToolChoice::Required),
+        parallel_tool_calls: None,
+    };
+    let arguments = Grammar::from_json_schema(schema).unwrap();
+    let formats = [
+        ToolFormat::Hermes,
+        ToolFormat::Llama3,
+        ToolFormat::Mistral,
+        ToolFormat::Generic,
+    ];
+    for (seed, format) in (0..).zip(formats) {
+        let options = GenerationOptions {
+            grammar: format.grammar(&tools).unwrap(),
+            marks: format.marks().iter().map(|mark| (*mark).to_owned()).collect(),
+            ..sampled(seed, 400)
+        };
+        let answer = fresh(&model, &[1, 5, 9], options);
+        assert_eq!(answer.reason, FinishReason::Stop);
+        let mut stream = ToolStream::new(format);
+        let said: String = answer.pieces.iter().map(|(_, text)| stream.push(text)).collect();
+        assert_eq!(said + &stream.push(&answer.rest), "");
+        let (rest, calls) = stream.finish(true);
+        assert_eq!((rest.as_str(), calls.len()), ("", 1), "{}", answer.text());
+        let valid = calls
+            .iter()
+            .all(|call| call.name == "f" && arguments.allows(&call.arguments).unwrap());
+        assert!(valid, "{}", answer.text());
+    }
 }

@@ -6,7 +6,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use kwaainet_engine::{ChatTemplate, RenderOptions};
-use kwaainet_types::{ChatMessage, Content, Role};
+use kwaainet_types::{ChatMessage, Role};
 
 struct Counting;
 
@@ -93,10 +93,7 @@ fn templates_stay_within_their_memory() {
         add_generation_prompt: true,
         now_unix_ms: 0,
     };
-    let messages = [ChatMessage {
-        role: Role::User,
-        content: Content::Text("Hi".to_owned()),
-    }];
+    let messages = [ChatMessage::new(Role::User, "Hi")];
     let mut most = 0;
     for attack in attacks() {
         let before = NOW.load(Ordering::Relaxed);

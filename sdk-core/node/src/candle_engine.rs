@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use kwaainet_engine::tokenizer::EncodeOptions;
 use kwaainet_engine::{
     EngineError, Generation, GenerationOptions, LoadOptions, LoadedModel, RenderOptions, Session, Step,
+    ToolFormat,
 };
 use kwaainet_platform::{BoxFuture, Parallel, ReadAt, boxed};
-use kwaainet_types::{ChatMessage, Permit, RunAi};
+use kwaainet_types::{ChatMessage, Permit, RunAi, ToolOptions};
 
 use crate::batch::Batch;
 use crate::engine::{InferenceEngine, LoadProgress, LoadWish, Run, RunOptions, RunStep, RunnableModel};
@@ -118,12 +119,18 @@ impl RunnableModel for CandleModel {
         self.model.context_length()
     }
 
-    fn conversation(&self, messages: &[ChatMessage], now_unix_ms: u64) -> Result<Vec<u32>, EngineError> {
+    fn conversation(
+        &self,
+        messages: &[ChatMessage],
+        tools: &ToolOptions,
+        now_unix_ms: u64,
+    ) -> Result<Vec<u32>, EngineError> {
         let options = RenderOptions {
             add_generation_prompt: true,
             now_unix_ms,
         };
-        let text = self.model.chat_template()?.render(messages, options)?;
+        let template = self.model.chat_template()?;
+        let text = template.render_with_tools(messages, tools, options)?;
         let tokenizer = self.model.tokenizer();
         // Most templates write the beginning-of-text token themselves; twice would be once too often.
         let begins = tokenizer
@@ -135,6 +142,10 @@ impl RunnableModel for CandleModel {
             parse_special: true,
         };
         Ok(tokenizer.encode(&text, options)?)
+    }
+
+    fn tool_format(&self) -> Result<ToolFormat, EngineError> {
+        Ok(self.model.chat_template()?.tool_format())
     }
 
     fn text(&self, text: &str) -> Result<Vec<u32>, EngineError> {
@@ -160,6 +171,7 @@ impl RunnableModel for CandleModel {
             stop: options.stops,
             resume: options.resume,
             grammar: options.grammar,
+            marks: options.marks,
             ..defaults
         };
         let generation = Generation::new(session, prompt, options)?;
@@ -182,6 +194,11 @@ struct CandleRun {
 impl Run for CandleRun {
     fn reused_tokens(&self) -> usize {
         self.reused_tokens
+    }
+
+    fn resumed_text(&self) -> String {
+        let generation = self.generation.as_ref();
+        generation.map_or(String::new(), |generation| generation.resumed_text().to_owned())
     }
 
     fn step(&mut self, permit: &Permit<RunAi>, slice: usize) -> Result<RunStep, EngineError> {

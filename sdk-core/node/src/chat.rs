@@ -1,11 +1,12 @@
 //! From a conversation to an answer.
 
-use kwaainet_engine::{Grammar, SamplerOptions};
+use kwaainet_engine::{Grammar, SamplerOptions, ToolStream, check_tools};
 use kwaainet_types::{
     ChatDelta, ChatDone, Chunk, FinishReason, Permit, PrivacyMode, Receipt, ResponseFormat, RunAi, Service,
 };
 
 use crate::NodeError;
+use crate::calls::{Calling, Ending};
 use crate::cancel::{Cancel, Stop};
 use crate::core::{InferenceRequest, InferenceResponse, KwaaiNetCore, Outlet, lock};
 use crate::engine::{Run, RunOptions, RunStep};
@@ -50,6 +51,7 @@ pub(crate) async fn answer(
     let sampler = SamplerOptions::from_request(&request.chat.sampling, seed)
         .map_err(|error| NodeError::BadRequest(error.to_string()))?;
     let grammar = request.chat.response_format.as_ref().map_or(Ok(None), grammar)?;
+    check_tools(&request.chat.tools)?;
     let _working = core.activity.begin();
     let stop = Stop::new(cancel, &core.consent);
     let id = core.model_id(request.chat.model.as_deref(), &stop).await?;
@@ -97,9 +99,10 @@ async fn generate(
     let Choice { sampler, grammar } = choice;
     let seed = sampler.seed;
     let busy = resources.begin();
+    let chat = &request.chat;
     let prompt = match &request.raw {
         Some(text) => model.text(text),
-        None => model.conversation(&request.chat.messages, core.platform.clock.unix_ms()),
+        None => model.conversation(&chat.messages, &chat.tools, core.platform.clock.unix_ms()),
     };
     resources.end(&busy);
     let prompt = prompt?;
@@ -111,26 +114,34 @@ async fn generate(
             context,
         });
     }
-    let most = request
-        .chat
-        .max_tokens
-        .map_or(room, |most| room.min(most as usize));
+    let most = chat.max_tokens.map_or(room, |most| room.min(most as usize));
+    let calling = match &request.raw {
+        Some(_) => Calling::default(),
+        None => Calling::new(&chat.tools, model.as_ref())?,
+    };
     let run = model.start(
         permit,
         &prompt,
         RunOptions {
             sampler,
             max_tokens: most,
-            stops: request.chat.stops(),
+            stops: chat.stops(),
             resume: request.resume.clone(),
-            guesses: request.chat.guesses.map(|guesses| guesses as usize),
-            grammar,
+            guesses: chat.guesses.map(|guesses| guesses as usize),
+            grammar: calling.grammar.or(grammar),
+            marks: calling.marks,
         },
     )?;
+    let mut stream = calling.stream;
+    if let Some(stream) = &mut stream {
+        // What this gives was delivered before.
+        stream.push(&run.resumed_text());
+    }
     let mut answer = Answer {
         core,
         out,
         run,
+        stream,
         text: String::new(),
         tokens: Vec::new(),
         unsent: ChatDelta::default(),
@@ -146,6 +157,11 @@ async fn generate(
         },
     };
     let (reason, tail) = answer.finish(permit, stop).await?;
+    let Ending {
+        reason,
+        text: tail,
+        calls: tool_calls,
+    } = Ending::new(answer.stream.take(), reason, tail, core.platform.random.as_ref());
     let receipt = Receipt {
         model: ready.id.clone(),
         privacy: PrivacyMode::Device,
@@ -180,6 +196,7 @@ async fn generate(
         done: ChatDone {
             text: tail,
             finish_reason: reason,
+            tool_calls,
             receipt,
         },
     })
@@ -189,6 +206,8 @@ struct Answer<'a> {
     core: &'a KwaaiNetCore,
     out: &'a dyn Outlet,
     run: Box<dyn Run>,
+    /// Keeps calls out of the text, where there can be some.
+    stream: Option<ToolStream>,
     text: String,
     tokens: Vec<u32>,
     unsent: ChatDelta,
@@ -230,6 +249,10 @@ impl Answer<'_> {
                     self.slice = next_slice(self.slice, took, self.slice_ms);
                 }
                 RunStep::Token { id, text } => {
+                    let text = match &mut self.stream {
+                        Some(stream) => stream.push(&text),
+                        None => text,
+                    };
                     let now = self.core.platform.clock.monotonic_ms();
                     self.first_at.get_or_insert(now);
                     self.last_at = Some(now);

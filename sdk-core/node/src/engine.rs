@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use kwaainet_engine::{EngineError, Grammar, SamplerOptions};
+use kwaainet_engine::{EngineError, Grammar, SamplerOptions, ToolFormat};
 use kwaainet_platform::{BoxFuture, MaybeSend, MaybeSync, ReadAt};
-use kwaainet_types::{ChatMessage, FinishReason, KvFormat, Permit, RunAi};
+use kwaainet_types::{ChatMessage, FinishReason, KvFormat, Permit, RunAi, ToolOptions};
 
 /// How a model is to be loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub struct RunOptions {
     pub guesses: Option<usize>,
     /// What the answer must follow.
     pub grammar: Option<Grammar>,
+    /// Control tokens, by their texts, that count as text in this answer.
+    pub marks: Vec<String>,
 }
 
 /// One step's result.
@@ -101,7 +103,20 @@ pub trait RunnableModel: MaybeSend + MaybeSync {
     ///
     /// # Errors
     /// When the template or the tokenizer cannot be used.
-    fn conversation(&self, messages: &[ChatMessage], now_unix_ms: u64) -> Result<Vec<u32>, EngineError>;
+    fn conversation(
+        &self,
+        messages: &[ChatMessage],
+        tools: &ToolOptions,
+        now_unix_ms: u64,
+    ) -> Result<Vec<u32>, EngineError>;
+
+    /// How the model writes calls of tools.
+    ///
+    /// # Errors
+    /// When the template cannot be used.
+    fn tool_format(&self) -> Result<ToolFormat, EngineError> {
+        Ok(ToolFormat::Generic)
+    }
 
     /// The tokens of a text to be continued, without any template.
     ///
@@ -125,6 +140,9 @@ pub trait RunnableModel: MaybeSend + MaybeSync {
 pub trait Run: MaybeSend {
     /// Tokens of the prompt that were taken over from the run before.
     fn reused_tokens(&self) -> usize;
+
+    /// The text of the tokens that were resumed; it was delivered before.
+    fn resumed_text(&self) -> String;
 
     /// Does the next piece of work: as much of the prompt as `slice` tokens are, or chooses one token.
     ///

@@ -17,6 +17,7 @@
 
 mod activity;
 mod batch;
+mod calls;
 mod cancel;
 mod candle_engine;
 pub mod catalogue;

@@ -9,7 +9,7 @@ use kwaainet_node::manifest::{self, ManifestOptions};
 use kwaainet_node::{Cancel, CandleEngine, Deployment, InferenceRequest, KwaaiNetCore, catalogue};
 use kwaainet_platform::{MemoryBlobStore, MemoryHttp, Platform, Sequential};
 use kwaainet_testkit::{CATALOGUE_SECRET, ask, block_on, catalogue_key, host_report};
-use kwaainet_types::{Catalogue, ChatMessage, Chunk, Content, FinishReason, ModelSource, Role, RunAi};
+use kwaainet_types::{Catalogue, ChatMessage, Chunk, FinishReason, ModelSource, Role, RunAi};
 
 const URL: &str = "https://models.example/smollm2.gguf";
 
@@ -85,12 +85,9 @@ fn a_question_is_answered_from_the_signed_catalogue_to_the_receipt() {
 
     // The next turn begins with this one.
     let mut next = request.clone();
-    let say = |role, text: &str| ChatMessage {
-        role,
-        content: Content::Text(text.to_owned()),
-    };
-    next.messages.push(say(Role::Assistant, &first.text));
-    next.messages.push(say(Role::User, "And of Italy?"));
+    next.messages
+        .push(ChatMessage::new(Role::Assistant, first.text.as_str()));
+    next.messages.push(ChatMessage::new(Role::User, "And of Italy?"));
     next.max_tokens = Some(16);
     let second = block_on(node.run_inference(&permit, next.into())).unwrap();
     println!("{:?} {:?}", second.text, second.done.receipt);

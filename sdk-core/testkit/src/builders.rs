@@ -1,6 +1,6 @@
 //! Valid values to start a test from.
 
-use kwaainet_types::{ChatMessage, ChatRequest, ConsentRecord, Content, HostReport, Purpose, Role, Tier};
+use kwaainet_types::{ChatMessage, ChatRequest, ConsentRecord, HostReport, Purpose, Role, Tier};
 
 /// A consent record for these purposes, given at `now_ms` for 30 days.
 pub fn consent_record(purposes: &[Purpose], now_ms: u64) -> ConsentRecord {
@@ -16,10 +16,7 @@ pub fn consent_record(purposes: &[Purpose], now_ms: u64) -> ConsentRecord {
 
 /// A request with one message of the user's.
 pub fn ask(text: &str) -> ChatRequest {
-    ChatRequest::new(vec![ChatMessage {
-        role: Role::User,
-        content: Content::Text(text.to_owned()),
-    }])
+    ChatRequest::new(vec![ChatMessage::new(Role::User, text)])
 }
 
 /// A host with one processor and nothing missing.

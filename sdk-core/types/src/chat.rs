@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ErrorBody, ErrorCode};
+use crate::tools::check_calls;
+use crate::{ErrorBody, ErrorCode, ToolCall, ToolOptions};
 
 /// Who said it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +17,8 @@ pub enum Role {
     User,
     /// The model.
     Assistant,
+    /// The result of a call that the model asked for.
+    Tool,
 }
 
 /// A message's content: a string, or text parts that are joined.
@@ -60,8 +63,45 @@ impl Content {
 pub struct ChatMessage {
     /// Who said it.
     pub role: Role,
-    /// What was said.
-    pub content: Content,
+    /// What was said. The assistant may have called tools and said nothing.
+    #[serde(default)]
+    #[cfg_attr(feature = "ts", tsify(type = "Content | null"))]
+    pub content: Option<Content>,
+    /// What the assistant asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_calls: Option<Vec<ToolCall>>,
+    /// The call that this is the result of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_call_id: Option<String>,
+}
+
+impl ChatMessage {
+    /// A message of text.
+    pub fn new(role: Role, text: impl Into<String>) -> Self {
+        Self {
+            role,
+            content: Some(Content::Text(text.into())),
+            tool_calls: None,
+            tool_call_id: None,
+        }
+    }
+
+    /// What was said, parts joined.
+    pub fn text(&self) -> String {
+        self.content.as_ref().map(Content::text).unwrap_or_default()
+    }
+
+    /// What the assistant asked for.
+    pub fn calls(&self) -> &[ToolCall] {
+        self.tool_calls.as_deref().unwrap_or_default()
+    }
+
+    /// Bytes of all its text.
+    fn bytes(&self) -> usize {
+        let calls = self.calls().iter();
+        let calls: usize = calls.map(|call| call.function().arguments.len()).sum();
+        self.text().len() + calls
+    }
 }
 
 /// One stop string or several.
@@ -201,6 +241,9 @@ pub struct ChatRequest {
     /// What the answer must look like. It may still break off at `max_tokens`.
     #[serde(default)]
     pub response_format: Option<ResponseFormat>,
+    /// What the model may ask the application to do.
+    #[serde(flatten)]
+    pub tools: ToolOptions,
 }
 
 impl ChatRequest {
@@ -216,6 +259,7 @@ impl ChatRequest {
             stream: None,
             guesses: None,
             response_format: None,
+            tools: ToolOptions::default(),
         }
     }
 
@@ -244,15 +288,25 @@ impl ChatRequest {
                 self.messages.len()
             ));
         }
-        let bytes: usize = self
-            .messages
-            .iter()
-            .map(|message| message.content.text().len())
-            .sum();
+        let bytes: usize = self.messages.iter().map(ChatMessage::bytes).sum();
+        let bytes = bytes.saturating_add(self.tools.bytes());
         if bytes > MOST_PROMPT_BYTES {
             return bad(format!(
-                "the messages have {bytes} bytes: send at most {MOST_PROMPT_BYTES}"
+                "messages and tools have {bytes} bytes: send at most {MOST_PROMPT_BYTES}"
             ));
+        }
+        check_calls(&self.messages)?;
+        self.tools.check()?;
+        let is_formed = self
+            .response_format
+            .as_ref()
+            .is_some_and(|format| *format != ResponseFormat::Text);
+        if is_formed && !self.tools.shown().is_empty() {
+            return bad(
+                "response_format cannot be combined with tools that may be called: leave one out, or set tool_choice \
+                 to \"none\""
+                    .to_owned(),
+            );
         }
         if self.n.is_some_and(|n| n != 1) {
             return bad("n must be 1: one answer is generated per request".to_owned());
@@ -279,6 +333,8 @@ pub enum FinishReason {
     Length,
     /// The caller cancelled.
     Cancelled,
+    /// The model asks for calls and waits for their results.
+    ToolCalls,
 }
 
 /// A piece of an answer. `tokens` are what a resumed request must send back; text may lag behind them
@@ -339,6 +395,9 @@ pub struct ChatDone {
     pub text: String,
     /// Why it ended.
     pub finish_reason: FinishReason,
+    /// The calls that the model asks for. None of an answer that was cut off.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<ToolCall>,
     /// What it took.
     pub receipt: Receipt,
 }

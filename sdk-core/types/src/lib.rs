@@ -17,6 +17,7 @@ mod consent;
 mod error;
 mod model;
 mod protocol;
+mod tools;
 
 pub use chat::*;
 pub use config::*;
@@ -24,3 +25,4 @@ pub use consent::*;
 pub use error::*;
 pub use model::*;
 pub use protocol::*;
+pub use tools::*;

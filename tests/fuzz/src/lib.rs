@@ -134,6 +134,21 @@ pub const TARGETS: &[Target] = &[
         ],
     },
     Target {
+        name: "tools",
+        run: targets::tools,
+        words: &[
+            b"<tool_call>",
+            b"</tool_call>",
+            b"[TOOL_CALLS]",
+            b"{\"name\": \"f\", \"arguments\": {}}",
+            b"{\"name\": \"f\", \"parameters\": {}}",
+            b"{\"tool_call\": ",
+            b"{\"response\": \"",
+            b"\\u00e9",
+            b"\\",
+        ],
+    },
+    Target {
         name: "schema",
         run: targets::schema,
         words: &[

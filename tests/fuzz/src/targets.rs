@@ -5,13 +5,12 @@ use std::sync::LazyLock;
 use futures::executor::block_on;
 use kwaainet_engine::gguf::{Gguf, LARGEST_HEADER, ParseOutcome};
 use kwaainet_engine::tokenizer::{EncodeOptions, Tokenizer, TokenizerData};
-use kwaainet_engine::{ChatTemplate, Grammar, GrammarError, RenderOptions};
+use kwaainet_engine::{ChatTemplate, Grammar, GrammarError, RenderOptions, ToolFormat, ToolStream};
 use kwaainet_node::{Cancel, Deployment, KwaaiNetCore, catalogue};
 use kwaainet_platform::Platform;
 use kwaainet_testkit::{CatalogueBuilder, consent_record, host_report};
 use kwaainet_types::{
-    Catalogue, ChatMessage, Chunk, Command, Content, Envelope, Message, Origin, Purpose, Reply, Role,
-    SignedCatalogue,
+    Catalogue, ChatMessage, Chunk, Command, Envelope, Message, Origin, Purpose, Reply, Role, SignedCatalogue,
 };
 
 /// A GGUF header, from the network or a disk. The first byte says how the rest is cut.
@@ -149,10 +148,7 @@ pub fn template(data: &[u8]) {
     let Ok(template) = ChatTemplate::new(source, "<s>", "</s>") else {
         return;
     };
-    let say = |role, text: &str| ChatMessage {
-        role,
-        content: Content::Text(text.to_owned()),
-    };
+    let say = |role, text: &str| ChatMessage::new(role, text);
     let messages = [
         say(Role::System, "Be brief."),
         say(Role::User, "Hi {{ bos_token }} {% raw %}"),
@@ -317,6 +313,31 @@ pub fn grammar(data: &[u8]) {
 /// A JSON schema, likewise.
 pub fn schema(data: &[u8]) {
     judge(data, |schema| Grammar::from_json_schema(schema));
+}
+
+/// What a model wrote, which may call tools. The first byte says in which notation, the second how the rest is cut.
+pub fn tools(data: &[u8]) {
+    let [format, cut, text @ ..] = data else { return };
+    let format = match format % 4 {
+        0 => ToolFormat::Hermes,
+        1 => ToolFormat::Llama3,
+        2 => ToolFormat::Mistral,
+        _ => ToolFormat::Generic,
+    };
+    let text = String::from_utf8_lossy(text);
+    let length = usize::from(*cut).max(1);
+    let letters: Vec<char> = text.chars().collect();
+    let mut whole = ToolStream::new(format);
+    let mut pieces = ToolStream::new(format);
+    let said = whole.push(&text);
+    let pieced: String = letters
+        .chunks(length)
+        .map(|piece| pieces.push(&piece.iter().collect::<String>()))
+        .collect();
+    assert_eq!(said, pieced, "cut into pieces of {length}");
+    let calls = whole.finish(true);
+    assert_eq!(calls, pieces.finish(true), "cut into pieces of {length}");
+    assert!(calls.1.len() <= 16, "more calls than one answer may have");
 }
 
 fn judge(data: &[u8], compile: impl Fn(&str) -> Result<Grammar, GrammarError>) {

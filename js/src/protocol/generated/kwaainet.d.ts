@@ -13,7 +13,7 @@ export interface PortLike {
  * A chat completion as OpenAI's clients ask for it. Fields that we do not know are ignored, as there;
  * known ones that we cannot honour are refused by [`ChatRequest::check`].
  */
-export interface ChatRequest extends SamplingOptions {
+export interface ChatRequest extends SamplingOptions, ToolOptions {
     /**
      * Model id; the configured model when absent or empty.
      */
@@ -345,9 +345,17 @@ export interface ChatMessage {
      */
     role: Role;
     /**
-     * What was said.
+     * What was said. The assistant may have called tools and said nothing.
      */
-    content: Content;
+    content?: Content | null;
+    /**
+     * What the assistant asked for.
+     */
+    tool_calls?: ToolCall[] | undefined;
+    /**
+     * The call that this is the result of.
+     */
+    tool_call_id?: string | undefined;
 }
 
 /**
@@ -467,6 +475,10 @@ export interface ChatDone {
      * Why it ended.
      */
     finishReason: FinishReason;
+    /**
+     * The calls that the model asks for. None of an answer that was cut off.
+     */
+    toolCalls?: ToolCall[];
     /**
      * What it took.
      */
@@ -653,12 +665,73 @@ export type Origin = "site" | "panel" | "operator";
 /**
  * Who said it.
  */
-export type Role = "system" | "user" | "assistant";
+export type Role = "system" | "user" | "assistant" | "tool";
 
 /**
  * Why an answer ended.
  */
-export type FinishReason = "stop" | "length" | "cancelled";
+export type FinishReason = "stop" | "length" | "cancelled" | "tool_calls";
+
+/**
+ * A call that the model asks for, or asked for earlier in the conversation.
+ */
+export type ToolCall = { type: "function"; id: string; function: FunctionCall };
+
+/**
+ * A function that the application offers.
+ */
+export interface Tool {
+    /**
+     * Letters, digits, `_` and `-`.
+     */
+    name: string;
+    /**
+     * What it does and when to call it, for the model.
+     */
+    description?: string | undefined;
+    /**
+     * JSON schema of its arguments, as text: the order of an object's members counts, and objects on their way between
+     * languages lose it. Absent for a function without arguments.
+     */
+    parameters?: string | undefined;
+}
+
+/**
+ * A function's name and its arguments.
+ */
+export interface FunctionCall {
+    /**
+     * Which function.
+     */
+    name: string;
+    /**
+     * JSON, as the model wrote it.
+     */
+    arguments: string;
+}
+
+/**
+ * Tools of a request, and how they may be used.
+ */
+export interface ToolOptions {
+    /**
+     * What the model may call.
+     */
+    tools?: Tool[];
+    /**
+     * Whether it calls; as it likes when absent.
+     */
+    tool_choice?: ToolChoice | undefined;
+    /**
+     * Whether one answer may make several calls. Not by default: small models do not know when to stop.
+     */
+    parallel_tool_calls?: boolean | undefined;
+}
+
+/**
+ * Whether the model calls tools.
+ */
+export type ToolChoice = { type: "auto" } | { type: "none" } | { type: "required" } | { type: "function"; name: string };
 
 /**
  * `models.json`: the catalogue as the exact text that was signed.

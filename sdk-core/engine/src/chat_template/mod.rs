@@ -11,12 +11,13 @@
 mod functions;
 mod source;
 
-use kwaainet_types::{ChatMessage, Role};
+use kwaainet_types::{ChatMessage, ToolOptions};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, ErrorKind, Value};
 
 use crate::gguf::{Metadata, OptionalKey};
 use crate::tokenizer::Tokenizer;
+use crate::tools::{Shown, ToolFormat, show};
 
 /// For models that bring no template. Most models of all kinds have seen this format (ChatML, OpenAI 2023).
 const CHATML: &str = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + \
@@ -97,6 +98,7 @@ pub struct ChatTemplate {
     bos: String,
     eos: String,
     note: Option<&'static str>,
+    tool_format: ToolFormat,
 }
 
 impl ChatTemplate {
@@ -123,6 +125,7 @@ impl ChatTemplate {
             bos: bos.to_owned(),
             eos: eos.to_owned(),
             note: None,
+            tool_format: ToolFormat::of_template(source),
         };
         template
             .environment(0, 0)
@@ -138,7 +141,13 @@ impl ChatTemplate {
             bos: bos.to_owned(),
             eos: eos.to_owned(),
             note: Some("the model file has no chat template; ChatML is used, and answers may be worse"),
+            tool_format: ToolFormat::Generic,
         }
+    }
+
+    /// How it writes calls of tools.
+    pub fn tool_format(&self) -> ToolFormat {
+        self.tool_format
     }
 
     /// What a person should know about this template.
@@ -151,23 +160,29 @@ impl ChatTemplate {
     /// # Errors
     /// [`TemplateError`] when the template refuses it, fails, or does not end.
     pub fn render(&self, messages: &[ChatMessage], options: RenderOptions) -> Result<String, TemplateError> {
-        let contents: Vec<String> = messages.iter().map(|message| message.content.text()).collect();
-        let bytes: usize = contents.iter().map(String::len).sum();
-        let count = messages.len() as u64;
+        self.render_with_tools(messages, &ToolOptions::default(), options)
+    }
+
+    /// Writes a conversation of which tools are a part.
+    ///
+    /// # Errors
+    /// As [`Self::render`].
+    pub fn render_with_tools(
+        &self,
+        messages: &[ChatMessage],
+        tools: &ToolOptions,
+        options: RenderOptions,
+    ) -> Result<String, TemplateError> {
+        let count = (messages.len() + tools.shown().len()) as u64;
+        let Shown {
+            messages,
+            tools,
+            bytes,
+        } = show(self.tool_format, messages, tools);
         let fuel = FUEL + count * FUEL_PER_MESSAGE + bytes as u64 / BYTES_PER_FUEL;
         let mut environment = self.environment(options.now_unix_ms, KEPT_BYTES + 2 * bytes);
         environment.set_fuel(Some(fuel));
-        let messages: Vec<Value> = messages
-            .iter()
-            .zip(contents)
-            .map(|(message, content)| {
-                Value::from_pairs([
-                    ("role", Value::from(role_name(message.role))),
-                    ("content", Value::from(content)),
-                ])
-            })
-            .collect();
-        let context = Value::from_pairs([
+        let mut context = vec![
             ("messages", Value::from(messages)),
             (
                 "add_generation_prompt",
@@ -175,10 +190,12 @@ impl ChatTemplate {
             ),
             ("bos_token", Value::from(self.bos.as_str())),
             ("eos_token", Value::from(self.eos.as_str())),
-        ]);
+        ];
+        // Some templates ask whether there are any by whether the variable is defined.
+        context.extend(tools.map(|tools| ("tools", tools)));
         environment
             .template_from_named_str("chat_template", &self.source)
-            .and_then(|template| template.render(context))
+            .and_then(|template| template.render(Value::from_pairs(context)))
             .map_err(TemplateError::from)
     }
 
@@ -196,14 +213,6 @@ impl ChatTemplate {
         }
         functions::install(&mut environment, now_unix_ms, kept_bytes);
         environment
-    }
-}
-
-const fn role_name(role: Role) -> &'static str {
-    match role {
-        Role::System => "system",
-        Role::User => "user",
-        Role::Assistant => "assistant",
     }
 }
 

@@ -1,11 +1,8 @@
 use super::*;
-use kwaainet_types::Content;
+use kwaainet_types::Role;
 
 fn message(role: Role, content: &str) -> ChatMessage {
-    ChatMessage {
-        role,
-        content: Content::Text(content.to_owned()),
-    }
+    ChatMessage::new(role, content)
 }
 
 const OPTIONS: RenderOptions = RenderOptions {

@@ -7,7 +7,7 @@ use serde_json::Number;
 
 /// A JSON value.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Json {
+pub(crate) enum Json {
     Null,
     Bool(bool),
     Number(Number),
@@ -17,7 +17,7 @@ pub(super) enum Json {
 }
 
 impl Json {
-    pub(super) fn get(&self, key: &str) -> Option<&Self> {
+    pub(crate) fn get(&self, key: &str) -> Option<&Self> {
         let Self::Object(fields) = self else { return None };
         fields
             .iter()
@@ -25,15 +25,25 @@ impl Json {
             .map(|(_, value)| value)
     }
 
-    pub(super) fn text(&self) -> Option<&str> {
+    pub(crate) fn text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
             _ => None,
         }
     }
 
+    /// Whether lists and objects are nested deeper than that.
+    pub(crate) fn is_deeper_than(&self, levels: usize) -> bool {
+        let inner = |value: &Self| levels == 0 || value.is_deeper_than(levels.saturating_sub(1));
+        match self {
+            Self::List(items) => items.iter().any(inner),
+            Self::Object(fields) => fields.iter().any(|(_, value)| inner(value)),
+            _ => false,
+        }
+    }
+
     /// As it is written without blanks.
-    pub(super) fn write(&self) -> String {
+    pub(crate) fn write(&self) -> String {
         let list = |parts: Vec<String>| parts.join(",");
         match self {
             Self::Null => "null".to_owned(),
@@ -50,7 +60,7 @@ impl Json {
 }
 
 /// A JSON string.
-pub(super) fn quote(text: &str) -> String {
+pub(crate) fn quote(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 

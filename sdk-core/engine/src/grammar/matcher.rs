@@ -85,15 +85,31 @@ impl Matcher {
     /// # Errors
     /// [`GrammarError::TooAmbiguous`].
     pub(crate) fn accept(&mut self, bytes: &[u8]) -> Result<bool, GrammarError> {
+        let at = self.walk(bytes)?;
+        if at == DEAD {
+            return Ok(false);
+        }
+        self.at = at;
+        Ok(true)
+    }
+
+    /// Whether these bytes may come next.
+    ///
+    /// # Errors
+    /// [`GrammarError::TooAmbiguous`].
+    pub(crate) fn allows(&mut self, bytes: &[u8]) -> Result<bool, GrammarError> {
+        Ok(self.walk(bytes)? != DEAD)
+    }
+
+    fn walk(&mut self, bytes: &[u8]) -> Result<u32, GrammarError> {
         let mut at = self.at;
         for byte in bytes {
             at = self.step(at, *byte)?;
             if at == DEAD {
-                return Ok(false);
+                break;
             }
         }
-        self.at = at;
-        Ok(true)
+        Ok(at)
     }
 
     /// The tokens that may come next, those that end the text not among them.

@@ -22,6 +22,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use error::GrammarError;
+pub(crate) use json::{Json, quote};
 pub(crate) use matcher::Matcher;
 pub(crate) use vocabulary::Vocabulary;
 
@@ -79,8 +80,23 @@ impl Grammar {
     /// # Errors
     /// [`GrammarError::Schema`] with the place of what cannot be enforced.
     pub fn from_json_schema(schema: &str) -> Result<Self, GrammarError> {
-        let (rules, root) = schema::compile(schema)?;
-        Self::new(&rules, root)
+        let mut rules = schema::parts()?;
+        let root = schema::add(schema, "schema", &mut rules)?;
+        Self::new(&rules.finish()?, root)
+    }
+
+    /// A grammar in GBNF that may use, by their names, the parts of JSON (`json.gbnf`) and these schemas.
+    ///
+    /// # Errors
+    /// As [`Self::from_gbnf`] and [`Self::from_json_schema`].
+    pub(crate) fn with_schemas(text: &str, schemas: &[(String, &str)]) -> Result<Self, GrammarError> {
+        let mut rules = schema::parts()?;
+        for (name, schema) in schemas {
+            schema::add(schema, name, &mut rules)?;
+        }
+        gbnf::parse(text, &mut rules)?;
+        let root = rules.number("root")?;
+        Self::new(&rules.finish()?, root)
     }
 
     fn new(rules: &[expr::Expr], root: usize) -> Result<Self, GrammarError> {

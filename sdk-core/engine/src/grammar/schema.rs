@@ -47,27 +47,32 @@ const BOUNDS: &[&str] = &["minimum", "maximum", "exclusiveMinimum", "exclusiveMa
 /// The parts of JSON.
 const PARTS: &str = include_str!("json.gbnf");
 
-/// The rules of a schema and the number of the first.
+/// Rules for the parts of JSON, which those of schemas refer to.
+pub(super) fn parts() -> Result<Rules, GrammarError> {
+    let mut rules = Rules::default();
+    gbnf::parse(PARTS, &mut rules)?;
+    Ok(rules)
+}
+
+/// Adds the rules of a schema; the first one gets this name.
 ///
 /// # Errors
 /// [`GrammarError::Schema`] naming what cannot be enforced, [`GrammarError::Json`].
-pub(super) fn compile(text: &str) -> Result<(Vec<Expr>, usize), GrammarError> {
+pub(super) fn add(text: &str, name: &str, rules: &mut Rules) -> Result<usize, GrammarError> {
     if text.len() > LONGEST {
         return Err(GrammarError::TooLarge("more than 256 KiB of schema"));
     }
     let root: Json = serde_json::from_str(text).map_err(|error| GrammarError::Json(error.to_string()))?;
-    let mut rules = Rules::default();
-    gbnf::parse(PARTS, &mut rules)?;
+    let number = rules.number(name)?;
     let mut compiler = Compiler {
         root: &root,
+        name,
         rules,
         references: HashMap::new(),
     };
-    let start = compiler.reference("#", &Place::default())?;
-    let Expr::Rule(start) = start else {
-        return Err(GrammarError::TooLarge("no first rule"));
-    };
-    Ok((compiler.rules.finish()?, start))
+    let body = compiler.reference("#", &Place::default())?;
+    rules.define(number, body);
+    Ok(number)
 }
 
 /// Where in the schema.
@@ -94,14 +99,16 @@ impl Place {
     }
 }
 
-struct Compiler<'s> {
+struct Compiler<'s, 'r> {
     root: &'s Json,
-    rules: Rules,
+    /// Of the schema among others.
+    name: &'r str,
+    rules: &'r mut Rules,
     /// Rules of the schemas that were referred to.
     references: HashMap<String, usize>,
 }
 
-impl<'s> Compiler<'s> {
+impl<'s> Compiler<'s, '_> {
     fn reference(&mut self, target: &str, place: &Place) -> Result<Expr, GrammarError> {
         let Some(pointer) = target.strip_prefix('#') else {
             return place.wrong(format!("$ref {target:?} is outside this schema"));
@@ -112,7 +119,7 @@ impl<'s> Compiler<'s> {
         let Some(schema) = find(self.root, pointer) else {
             return place.wrong(format!("$ref {target:?} points to nothing"));
         };
-        let number = self.rules.number(&format!("schema {target}"))?;
+        let number = self.rules.number(&format!("{} {target}", self.name))?;
         self.references.insert(pointer.to_owned(), number);
         let place = Place {
             pointer: pointer.to_owned(),
@@ -232,7 +239,7 @@ impl<'s> Compiler<'s> {
     /// The expression as a rule, so that it can stand in several places. The same place of a schema gives one rule,
     /// however many references lead there.
     fn shared(&mut self, place: &str, part: &str, body: Expr) -> Result<Expr, GrammarError> {
-        let mut name = format!("{place} {part}");
+        let mut name = format!("{} {place} {part}", self.name);
         while self.rules.knows(&name) {
             name.push('\'');
         }

@@ -158,3 +158,27 @@ fn strings_hold_characters_only() {
         &[r#""\ud800""#, r#""\uDFFF""#, "\"\n\"", r#""abc""#, r#""\x""#],
     );
 }
+
+#[test]
+fn an_empty_list_of_properties_has_none() {
+    let schema = |more: &str| Grammar::from_json_schema(&format!(r#"{{"type":"object"{more}}}"#)).unwrap();
+    let members = [r#"{"a": 1}"#];
+    check(&schema(r#","properties":{}"#), &["{}"], &members);
+    check(&schema(""), &members, &[]);
+    check(
+        &schema(r#","properties":{},"additionalProperties":true"#),
+        &members,
+        &[],
+    );
+}
+
+#[test]
+fn lists_in_lists_do_not_double() {
+    for (start, end) in [
+        (r#"{"type":"array","items":"#, "}"),
+        (r#"{"type":"object","additionalProperties":"#, "}"),
+    ] {
+        let schema = format!("{}{{}}{}", start.repeat(60), end.repeat(60));
+        Grammar::from_json_schema(&schema).unwrap();
+    }
+}

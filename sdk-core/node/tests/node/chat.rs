@@ -15,21 +15,21 @@ use crate::home::{ALL, Collected, Home, model_file, tell};
 
 const URL: &str = "https://models.example/m.gguf";
 
-fn home() -> Home {
+pub(crate) fn home() -> Home {
     let file = model_file(1, 1);
     let home = Home::new(CatalogueBuilder::default().model("m", &file, &[URL]).deployment());
     home.http.serve(URL, file);
     home
 }
 
-fn seeded(text: &str, most: u32) -> ChatRequest {
+pub(crate) fn seeded(text: &str, most: u32) -> ChatRequest {
     let mut request = ask(text);
     request.sampling.seed = Some(42);
     request.max_tokens = Some(most);
     request
 }
 
-fn chat(
+pub(crate) fn chat(
     node: &KwaaiNetCore,
     request: ChatRequest,
     resume: Vec<u32>,

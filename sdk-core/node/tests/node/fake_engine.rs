@@ -10,7 +10,7 @@ use kwaainet_node::engine::{
     InferenceEngine, LoadProgress, LoadWish, Run, RunOptions, RunStep, RunnableModel,
 };
 use kwaainet_platform::{BoxFuture, ManualClock, ReadAt, boxed};
-use kwaainet_types::{ChatMessage, FinishReason, Permit, RunAi};
+use kwaainet_types::{ChatMessage, FinishReason, Permit, RunAi, ToolOptions};
 
 /// Tokens of a prompt read in one step.
 const SLICE: usize = 4;
@@ -26,6 +26,8 @@ pub(crate) struct FakeEngine {
     pub(crate) damaged: Arc<AtomicUsize>,
     /// Runs under way, and the most there were at once.
     pub(crate) runs: Arc<(AtomicUsize, AtomicUsize)>,
+    /// What every answer says, a letter for each token, instead of what prompt and seed give.
+    pub(crate) script: Arc<Mutex<Option<&'static str>>>,
     /// What the run before left in the cache.
     cache: Arc<Mutex<Vec<u32>>>,
 }
@@ -38,6 +40,7 @@ impl FakeEngine {
             steps: Arc::default(),
             damaged: Arc::default(),
             runs: Arc::default(),
+            script: Arc::default(),
             cache: Arc::default(),
         }
     }
@@ -85,8 +88,13 @@ impl RunnableModel for FakeModel {
         self.context
     }
 
-    fn conversation(&self, messages: &[ChatMessage], _: u64) -> Result<Vec<u32>, EngineError> {
-        let text: String = messages.iter().map(|message| message.content.text()).collect();
+    fn conversation(
+        &self,
+        messages: &[ChatMessage],
+        _: &ToolOptions,
+        _: u64,
+    ) -> Result<Vec<u32>, EngineError> {
+        let text: String = messages.iter().map(|message| message.text()).collect();
         self.text(&text)
     }
 
@@ -135,6 +143,11 @@ impl Run for FakeRun {
         self.reused
     }
 
+    fn resumed_text(&self) -> String {
+        let script = self.engine.script.lock().unwrap().unwrap_or_default();
+        script.chars().take(self.options.resume.len()).collect()
+    }
+
     fn step(&mut self, _: &Permit<RunAi>, _: usize) -> Result<RunStep, EngineError> {
         self.engine.steps.fetch_add(1, Ordering::Relaxed);
         self.engine.clock.advance(STEP);
@@ -146,6 +159,20 @@ impl Run for FakeRun {
             return Ok(RunStep::Finished {
                 reason: FinishReason::Length,
                 text: String::new(),
+            });
+        }
+        if let Some(script) = *self.engine.script.lock().unwrap() {
+            let at = self.made.len() as u32;
+            let Some(letter) = script.chars().nth(at as usize) else {
+                return Ok(RunStep::Finished {
+                    reason: FinishReason::Stop,
+                    text: String::new(),
+                });
+            };
+            self.made.push(at);
+            return Ok(RunStep::Token {
+                id: at,
+                text: letter.to_string(),
             });
         }
         let prompt: u32 = self

@@ -14,3 +14,4 @@ mod fake_engine;
 mod home;
 mod ports;
 mod store;
+mod tools;

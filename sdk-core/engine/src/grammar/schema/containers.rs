@@ -5,7 +5,7 @@ use crate::grammar::error::GrammarError;
 use crate::grammar::expr::Expr;
 use crate::grammar::json::{Json, quote};
 
-impl<'s> Compiler<'s> {
+impl<'s> Compiler<'s, '_> {
     pub(super) fn array(&mut self, schema: &'s Json, place: &Place) -> Result<Expr, GrammarError> {
         let min = count(schema, "minItems", place)?.unwrap_or(0) as usize;
         let max = count(schema, "maxItems", place)?.map(|max| max as usize);
@@ -22,7 +22,7 @@ impl<'s> Compiler<'s> {
         }
         let rest = match schema.get("items") {
             Some(Json::Bool(false)) => None,
-            Some(schema) => Some(self.schema(schema, &place.child("items"))?),
+            Some(schema) => Some(self.inner(schema, &place.child("items"))?),
             None if items.is_empty() || items.len() < min => Some(self.rules.refer("j-any")?),
             None => None,
         };
@@ -91,9 +91,10 @@ impl<'s> Compiler<'s> {
         }
         let others = match schema.get("additionalProperties") {
             Some(Json::Bool(false)) => None,
-            Some(schema) => Some(self.schema(schema, &place.child("additionalProperties"))?),
+            Some(schema) => Some(self.inner(schema, &place.child("additionalProperties"))?),
             None => Some(self.rules.refer("j-any")?),
         };
+        let is_free = schema.get("properties").is_none() || schema.get("additionalProperties").is_some();
         let space = self.rules.refer("j-space")?;
         let member = |key: Expr, value: Expr, space: &Expr| {
             Expr::Sequence(vec![key, Expr::literal(":"), space.clone(), value])
@@ -114,8 +115,9 @@ impl<'s> Compiler<'s> {
         }
         let comma = Expr::Sequence(vec![Expr::literal(","), space.clone()]);
         let body = match others {
-            // Names of its own choosing only where none are declared: they could be declared names, or twice the same.
-            Some(value) if members.is_empty() => {
+            // Names of its own choosing only where none are declared: they could be declared names, or twice the same. An empty
+            // list of properties declares that there are none, as functions without arguments do.
+            Some(value) if members.is_empty() && is_free => {
                 let one = member(self.rules.refer("j-string")?, value, &space);
                 let more = Expr::Sequence(vec![comma, one.clone()]);
                 let more = Expr::Repeat(Box::new(more), 0, None);
@@ -129,6 +131,12 @@ impl<'s> Compiler<'s> {
             body,
             Expr::literal("}"),
         ]))
+    }
+
+    /// What stands in several places, as a rule: copies inside copies would double with each level.
+    fn inner(&mut self, schema: &'s Json, place: &Place) -> Result<Expr, GrammarError> {
+        let body = self.schema(schema, place)?;
+        self.shared(&place.pointer, "each", body)
     }
 
     /// Members in order, those that are optional left out or not. Behind each place there are two rules, one for when

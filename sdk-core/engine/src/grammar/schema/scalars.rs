@@ -6,7 +6,7 @@ use crate::grammar::expr::Expr;
 use crate::grammar::json::Json;
 use crate::grammar::number;
 
-impl Compiler<'_> {
+impl Compiler<'_, '_> {
     pub(super) fn string(&mut self, schema: &Json, place: &Place) -> Result<Expr, GrammarError> {
         let min = count(schema, "minLength", place)?;
         let max = count(schema, "maxLength", place)?;
