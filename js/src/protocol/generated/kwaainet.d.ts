@@ -10,6 +10,11 @@ export interface PortLike {
 
 
 /**
+ * A call that the model asks for, or asked for earlier in the conversation.
+ */
+export type ToolCall = { type: "function"; id: string; function: FunctionCall };
+
+/**
  * A chat completion as OpenAI's clients ask for it. Fields that we do not know are ignored, as there;
  * known ones that we cannot honour are refused by [`ChatRequest::check`].
  */
@@ -77,6 +82,39 @@ export interface ConsentRecord {
      * Until when, in Unix milliseconds.
      */
     expiresAtMs: number;
+}
+
+/**
+ * A function that the application offers.
+ */
+export interface Tool {
+    /**
+     * Letters, digits, `_` and `-`.
+     */
+    name: string;
+    /**
+     * What it does and when to call it, for the model.
+     */
+    description?: string | undefined;
+    /**
+     * JSON schema of its arguments, as text: the order of an object's members counts, and objects on their way between
+     * languages lose it. Absent for a function without arguments.
+     */
+    parameters?: string | undefined;
+}
+
+/**
+ * A function's name and its arguments.
+ */
+export interface FunctionCall {
+    /**
+     * Which function.
+     */
+    name: string;
+    /**
+     * JSON, as the model wrote it.
+     */
+    arguments: string;
 }
 
 /**
@@ -234,6 +272,10 @@ export interface NodeConfig {
      * Longest prompt plus answer, in tokens.
      */
     contextLength?: number;
+    /**
+     * How conversations are remembered.
+     */
+    kvCache?: KvFormat;
 }
 
 /**
@@ -294,6 +336,11 @@ export interface Progress {
 }
 
 /**
+ * How keys and values of a conversation are remembered.
+ */
+export type KvFormat = "f16" | "q8";
+
+/**
  * How to choose tokens. Absent values take the engine's defaults.
  */
 export interface SamplingOptions {
@@ -351,11 +398,11 @@ export interface ChatMessage {
     /**
      * What the assistant asked for.
      */
-    tool_calls?: ToolCall[] | undefined;
+    tool_calls?: ToolCall[];
     /**
      * The call that this is the result of.
      */
-    tool_call_id?: string | undefined;
+    tool_call_id?: string;
 }
 
 /**
@@ -523,6 +570,24 @@ export interface Welcome {
 export type Event = { type: "consentChanged"; purposes: Purpose[] } | { type: "modelChanged"; status: ModelStatus } | { type: "progress"; progress: Progress } | { type: "warning"; message: string };
 
 /**
+ * Tools of a request, and how they may be used.
+ */
+export interface ToolOptions {
+    /**
+     * What the model may call.
+     */
+    tools?: Tool[];
+    /**
+     * Whether it calls; as it likes when absent.
+     */
+    tool_choice?: ToolChoice | undefined;
+    /**
+     * Whether one answer may make several calls. Not by default: small models do not know when to stop.
+     */
+    parallel_tool_calls?: boolean | undefined;
+}
+
+/**
  * What an agreement may be about. Each is asked for, given and withdrawn on its own.
  */
 export type Purpose = "runAi" | "keepModel" | "helpOthers" | "identity" | "analytics" | "carbon" | "rewards";
@@ -658,6 +723,11 @@ export interface DeploymentOptions {
 export type PrivacyMode = "device";
 
 /**
+ * Whether the model calls tools.
+ */
+export type ToolChoice = { type: "auto" } | { type: "none" } | { type: "required" } | { type: "function"; name: string };
+
+/**
  * Who holds the other end of a port. Set by the host when the port is made.
  */
 export type Origin = "site" | "panel" | "operator";
@@ -671,67 +741,6 @@ export type Role = "system" | "user" | "assistant" | "tool";
  * Why an answer ended.
  */
 export type FinishReason = "stop" | "length" | "cancelled" | "tool_calls";
-
-/**
- * A call that the model asks for, or asked for earlier in the conversation.
- */
-export type ToolCall = { type: "function"; id: string; function: FunctionCall };
-
-/**
- * A function that the application offers.
- */
-export interface Tool {
-    /**
-     * Letters, digits, `_` and `-`.
-     */
-    name: string;
-    /**
-     * What it does and when to call it, for the model.
-     */
-    description?: string | undefined;
-    /**
-     * JSON schema of its arguments, as text: the order of an object's members counts, and objects on their way between
-     * languages lose it. Absent for a function without arguments.
-     */
-    parameters?: string | undefined;
-}
-
-/**
- * A function's name and its arguments.
- */
-export interface FunctionCall {
-    /**
-     * Which function.
-     */
-    name: string;
-    /**
-     * JSON, as the model wrote it.
-     */
-    arguments: string;
-}
-
-/**
- * Tools of a request, and how they may be used.
- */
-export interface ToolOptions {
-    /**
-     * What the model may call.
-     */
-    tools?: Tool[];
-    /**
-     * Whether it calls; as it likes when absent.
-     */
-    tool_choice?: ToolChoice | undefined;
-    /**
-     * Whether one answer may make several calls. Not by default: small models do not know when to stop.
-     */
-    parallel_tool_calls?: boolean | undefined;
-}
-
-/**
- * Whether the model calls tools.
- */
-export type ToolChoice = { type: "auto" } | { type: "none" } | { type: "required" } | { type: "function"; name: string };
 
 /**
  * `models.json`: the catalogue as the exact text that was signed.
