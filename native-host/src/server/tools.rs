@@ -7,6 +7,10 @@ use serde_json::{Value, json};
 
 use super::reply::ApiError;
 
+const TOOLS_ARE: &str =
+    r#"each is {"type": "function", "function": {"name": …, "description": …, "parameters": …}}"#;
+const CHOICES_ARE: &str = r#"tool_choice is "auto", "none", "required" or {"type": "function", "function": {"name": …}}, and parallel_tool_calls true or false"#;
+
 /// The fields of a request that are read from its text: values would have lost the order of the schemas' members.
 #[derive(Deserialize)]
 struct WithTools {
@@ -69,17 +73,11 @@ struct Name {
 /// What the model may call.
 pub(super) fn parse(body: &[u8]) -> Result<ToolOptions, ApiError> {
     let WithTools { tools } = serde_json::from_slice(body)
-        .map_err(|error| ApiError::field("tools", format!("tools: {error}; each is {{\"type\": \"function\", \"function\": {{\"name\": …, \"parameters\": …}}}}")))?;
+        .map_err(|error| ApiError::field("tools", format!("tools: {error}; {TOOLS_ARE}")))?;
     let WithChoice {
         tool_choice,
         parallel_tool_calls,
-    } = serde_json::from_slice(body).map_err(|_| {
-        ApiError::field(
-            "tool_choice",
-            "tool_choice is \"auto\", \"none\", \"required\" or {\"type\": \"function\", \"function\": {\"name\": …}}, and \
-             parallel_tool_calls true or false",
-        )
-    })?;
+    } = serde_json::from_slice(body).map_err(|_| ApiError::field("tool_choice", CHOICES_ARE))?;
     let tool = |Offered { function, .. }| {
         let Function {
             name,

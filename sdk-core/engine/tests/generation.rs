@@ -490,29 +490,32 @@ fn a_mark_that_counts_as_text_is_chosen_told_and_resumed_from() {
     let model = tiny("llama", 64);
     let start = model.tokenizer().id("<|im_start|>").unwrap();
     let grammar = Grammar::from_gbnf(r#"root ::= "<|im_start|>" [ab]{3}"#).unwrap();
-    let options = GenerationOptions {
-        sampler: SamplerOptions {
-            logit_bias: vec![(start, 100.0)],
-            ..SamplerOptions::greedy()
-        },
-        grammar: Some(grammar.clone()),
-        ..GenerationOptions::default()
-    };
-    let marked = GenerationOptions {
-        marks: vec!["<|im_start|>".to_owned(), "there is no such token".to_owned()],
-        ..options.clone()
-    };
-    let answer = resumed_everywhere(&model, &[1, 5, 9], &marked);
-    assert_eq!(answer.pieces.first(), Some(&(start, "<|im_start|>".to_owned())));
-    assert!(grammar.allows(&answer.text()).unwrap());
-    // Where it does not count, the same text is spelled.
-    let spelled = fresh(&model, &[1, 5, 9], options);
-    assert!(spelled.pieces.iter().all(|(id, _)| *id != start));
-    assert!(grammar.allows(&spelled.text()).unwrap());
-    let session = Session::new(Arc::clone(&model)).unwrap();
-    let resume = answer.pieces.iter().map(|(id, _)| *id).collect();
-    let resumed = Generation::new(session, &[1, 5, 9], GenerationOptions { resume, ..marked }).unwrap();
-    assert_eq!(resumed.resumed_text(), answer.text());
+    // The likeliest token needs no mask, and a drawn one does.
+    for sampler in [SamplerOptions::greedy(), sampled(3, 9).sampler] {
+        let options = GenerationOptions {
+            sampler: SamplerOptions {
+                logit_bias: vec![(start, 100.0)],
+                ..sampler
+            },
+            grammar: Some(grammar.clone()),
+            ..GenerationOptions::default()
+        };
+        let marked = GenerationOptions {
+            marks: vec!["<|im_start|>".to_owned(), "there is no such token".to_owned()],
+            ..options.clone()
+        };
+        let answer = resumed_everywhere(&model, &[1, 5, 9], &marked);
+        assert_eq!(answer.pieces.first(), Some(&(start, "<|im_start|>".to_owned())));
+        assert!(grammar.allows(&answer.text()).unwrap());
+        // Where it does not count, the same text is spelled.
+        let spelled = fresh(&model, &[1, 5, 9], options);
+        assert!(spelled.pieces.iter().all(|(id, _)| *id != start));
+        assert!(grammar.allows(&spelled.text()).unwrap());
+        let session = Session::new(Arc::clone(&model)).unwrap();
+        let resume = answer.pieces.iter().map(|(id, _)| *id).collect();
+        let resumed = Generation::new(session, &[1, 5, 9], GenerationOptions { resume, ..marked }).unwrap();
+        assert_eq!(resumed.resumed_text(), answer.text());
+    }
 }
 
 #[test]
