@@ -116,6 +116,47 @@ describe("the API", () => {
       assert.notEqual(one.text, other.text);
     }));
 
+  test("the model calls a tool, and answers with what it gave", () =>
+    withTab({}, async (tab) => {
+      const { value, error } = await tab.attempt(async () => {
+        const parameters = {
+          type: "object",
+          properties: {
+            city: { enum: ["Paris", "Berlin"] },
+            days: { type: "integer", minimum: 1, maximum: 9 },
+          },
+          required: ["city", "days"],
+          additionalProperties: false,
+        };
+        const messages = [{ role: "user", content: "How will the weather be in Paris for three days?" }];
+        const asked = {
+          tools: [
+            { type: "function", function: { name: "weather", description: "The forecast", parameters } },
+          ],
+          temperature: 0,
+          max_tokens: 100,
+        };
+        const create = (more) => window.kwaainet.chat.completions.create({ messages, ...asked, ...more });
+        const called = await create({ tool_choice: "required" });
+        const [{ message, finish_reason: finish }] = called.choices;
+        messages.push(message);
+        messages.push({
+          role: "tool",
+          tool_call_id: message.tool_calls[0].id,
+          content: "Sunny, 21 degrees.",
+        });
+        const answered = await create({ tool_choice: "none", max_tokens: 30 });
+        return { message, finish, answer: answered.choices[0].message.content };
+      });
+      assert.equal(error, undefined, JSON.stringify(error));
+      assert.equal(value.finish, "tool_calls");
+      const [{ type, function: called }] = value.message.tool_calls;
+      assert.deepEqual([type, called.name], ["function", "weather"]);
+      const { city, days } = JSON.parse(called.arguments);
+      assert.ok(["Paris", "Berlin"].includes(city) && days >= 1 && days <= 9, called.arguments);
+      assert.ok(value.answer.length > 0);
+    }));
+
   test("an answer follows a JSON schema, and a schema that cannot be enforced is refused with its place", () =>
     withTab({}, async (tab) => {
       const ask = (schema) =>
