@@ -43,14 +43,14 @@ pub struct BlockSession {
 }
 
 impl BlockSession {
-    /// An empty session; allocates the KV cache of these layers for the whole context.
+    /// An empty session. Memory for keys and values is taken as they come, 64 positions at a time.
     ///
     /// # Errors
     /// [`EngineError::OutOfMemory`].
     pub fn new(blocks: Arc<ModelBlocks>) -> Result<Self, EngineError> {
         blocks.reserve_workspace()?;
         Ok(Self {
-            cache: blocks.cache()?,
+            cache: blocks.cache(),
             blocks,
             position: 0,
         })

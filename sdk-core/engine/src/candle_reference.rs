@@ -110,7 +110,7 @@ async fn logits<B: Backend + MaybeSend>(
     let work = executor.workspace()?;
     let mut last = Vec::new();
     let piece = Piece {
-        cache: executor.cache()?,
+        cache: executor.cache(),
         first: 0,
         input: Input::Tokens(tokens),
         rows: Rows::Last,

@@ -167,7 +167,7 @@ impl<B: Backend> Executor<B> {
         self.backend.workspace(&self.shape)
     }
 
-    pub(crate) fn cache(&self) -> Result<B::Cache, EngineError> {
+    pub(crate) fn cache(&self) -> B::Cache {
         self.backend.cache(&self.shape)
     }
 
@@ -195,9 +195,9 @@ impl<B: Backend> Executor<B> {
                 },
             });
         }
-        self.backend.begin(&mut work, segments, &self.ropes);
+        let begun = self.backend.begin(&mut work, segments, &self.ropes);
         Pass {
-            outcome: self.input(&mut work, &inputs),
+            outcome: begun.and_then(|()| self.input(&mut work, &inputs)),
             work,
             rows,
             next: 0,

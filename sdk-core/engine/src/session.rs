@@ -33,14 +33,14 @@ pub struct Session {
 }
 
 impl Session {
-    /// An empty session; allocates the KV cache for the model's whole context.
+    /// An empty session. Memory for keys and values is taken as they come, 64 positions at a time.
     ///
     /// # Errors
     /// [`EngineError::OutOfMemory`].
     pub fn new(model: Arc<LoadedModel>) -> Result<Self, EngineError> {
         model.blocks.reserve_workspace()?;
         Ok(Self {
-            cache: model.blocks.cache()?,
+            cache: model.blocks.cache(),
             logits: vec![0.0; model.info().vocabulary as usize],
             tokens: Vec::with_capacity(model.context_length()),
             model,

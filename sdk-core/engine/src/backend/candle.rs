@@ -107,7 +107,7 @@ impl Backend for Candle {
         self.0.session_bytes(shape)
     }
 
-    fn cache(&self, shape: &Shape) -> Result<Cache, EngineError> {
+    fn cache(&self, shape: &Shape) -> Cache {
         self.0.cache(shape)
     }
 
@@ -139,8 +139,13 @@ impl Backend for Candle {
         self.0.clear(cache);
     }
 
-    fn begin(&self, work: &mut Workspace, segments: Vec<Segment<Cache>>, ropes: &[Rope; 2]) {
-        self.0.begin(work, segments, ropes);
+    fn begin(
+        &self,
+        work: &mut Workspace,
+        segments: Vec<Segment<Cache>>,
+        ropes: &[Rope; 2],
+    ) -> Result<(), EngineError> {
+        self.0.begin(work, segments, ropes)
     }
 
     fn end(&self, work: &mut Workspace) -> Vec<Segment<Cache>> {

@@ -119,14 +119,14 @@ pub(crate) trait Backend: std::fmt::Debug + MaybeSend + MaybeSync + 'static {
     /// Adds the next row, as it is in the file; `name` is for errors.
     fn push_row(&self, matrix: &mut Self::Matrix, row: &[u8], name: &str) -> Result<(), EngineError>;
 
-    /// Bytes of a cache, and of a workspace.
+    /// Bytes of a full cache, and of a workspace.
     fn session_bytes(&self, shape: &Shape) -> (u64, u64);
 
     /// A workspace of this shape.
     fn workspace(&self, shape: &Shape) -> Result<Self::Workspace, EngineError>;
 
     /// An empty cache of this shape.
-    fn cache(&self, shape: &Shape) -> Result<Self::Cache, EngineError>;
+    fn cache(&self, shape: &Shape) -> Self::Cache;
 
     /// Whether all keys and values so far were numbers.
     fn is_sound(&self, cache: &Self::Cache) -> bool;
@@ -134,8 +134,14 @@ pub(crate) trait Backend: std::fmt::Debug + MaybeSend + MaybeSync + 'static {
     /// Forgets everything, including what nobody should look at any more.
     fn clear(&self, cache: &mut Self::Cache);
 
-    /// Begins a block. `ropes` rotate, in each kind of layer.
-    fn begin(&self, work: &mut Self::Workspace, segments: Vec<Segment<Self::Cache>>, ropes: &[Rope; 2]);
+    /// Begins a block: takes memory for its keys and values. `ropes` rotate, in each kind of layer. Whatever it returns,
+    /// [`Backend::end`] gives the caches back.
+    fn begin(
+        &self,
+        work: &mut Self::Workspace,
+        segments: Vec<Segment<Self::Cache>>,
+        ropes: &[Rope; 2],
+    ) -> Result<(), EngineError>;
 
     /// Ends it, and gives the caches back.
     fn end(&self, work: &mut Self::Workspace) -> Vec<Segment<Self::Cache>>;

@@ -171,7 +171,7 @@ impl ModelBlocks {
     }
 
     /// An empty cache for one sequence.
-    pub(crate) fn cache(&self) -> Result<Cache, EngineError> {
+    pub(crate) fn cache(&self) -> Cache {
         self.executor.cache()
     }
 

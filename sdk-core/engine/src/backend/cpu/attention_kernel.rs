@@ -10,12 +10,11 @@
 use super::attention::{GROUP, Heads, Sequence, state_len};
 use super::float::{F16, F32, Float, FloatPanels, Vectors, float_body};
 use super::isa::{Isa, for_each_isa};
+pub(super) use super::kv_cache::SPAN;
 use super::matmul::{Output, Shared};
 use super::ops::{exp, sum_lanes};
 use super::simd::{PANEL, Simd};
 
-/// Positions that are weighed together: their keys and values stay in the first or second cache for a group of queries.
-pub(super) const SPAN: usize = 64;
 /// Queries that are computed together at most.
 pub(super) const TILE: usize = 6;
 /// Queries that read keys and values as they are stored: for more, unpacking them once costs less.
@@ -258,8 +257,8 @@ unsafe fn attend_span(
     let end = (start + SPAN).min(positions[positions.len() - 1] + 1);
     let stored = (end - start).next_multiple_of(PANEL);
     let halves = (
-        cache.key_halves(group.kv_head, start),
-        cache.value_halves(group.kv_head, 0, start),
+        cache.key_halves(group.kv_head, span),
+        cache.value_halves(group.kv_head, span),
     );
     // SAFETY: the cache has these positions, in whole panels; the buffers have room for a span.
     unsafe {
@@ -269,7 +268,7 @@ unsafe fn attend_span(
                     start,
                     keys,
                     values,
-                    value_panel: cache.capacity * PANEL * F16::BYTES,
+                    value_panel: SPAN * PANEL * F16::BYTES,
                 };
                 tiles::<F16>(
                     isa,
@@ -283,10 +282,10 @@ unsafe fn attend_span(
             }
             _ => {
                 let keys = std::slice::from_raw_parts_mut(buffers.keys, stored * len);
-                cache.unpack_keys(isa, group.kv_head, start, stored, keys);
+                cache.unpack_keys(isa, group.kv_head, span, stored, keys);
                 let padded = len.next_multiple_of(PANEL);
                 let values = std::slice::from_raw_parts_mut(buffers.values, stored * padded);
-                cache.unpack_values(isa, group.kv_head, start, stored, values);
+                cache.unpack_values(isa, group.kv_head, span, stored, values);
                 let span_of = Stored {
                     start,
                     keys: keys.as_ptr().cast(),

@@ -41,7 +41,7 @@ impl Attention {
 
     fn run_with(&self, format: KvFormat, isa: Isa, parallel: &dyn Parallel, blocks: &[usize]) -> Vec<f32> {
         let Heads { queries, kv, len, .. } = self.heads;
-        let mut cache = KvCache::new(format, self.tokens, kv, len).unwrap();
+        let mut cache = KvCache::new(format, self.tokens, kv, len);
         let mut scratch = AttentionScratch::new(self.tokens, queries, len, parallel.width()).unwrap();
         let mut out = vec![0.0; self.tokens * queries * len];
         let mut first = 0;
@@ -51,6 +51,7 @@ impl Attention {
                 break;
             }
             let of = |x: &[f32], heads: usize| x[first * heads * len..][..count * heads * len].to_vec();
+            assert!(cache.reserve(first + count));
             cache.store(first, &of(&self.keys, kv), &of(&self.values, kv));
             let part = &mut out[first * queries * len..];
             attend(
@@ -195,7 +196,8 @@ fn sequences_side_by_side_are_as_if_alone() {
             let last = (case.tokens - 1) * 6 * 32;
             expected.extend_from_slice(&alone[last..]);
             queries.extend_from_slice(&case.queries[last..]);
-            let mut cache = KvCache::new(KvFormat::F16, case.tokens, 2, 32).unwrap();
+            let mut cache = KvCache::new(KvFormat::F16, case.tokens, 2, 32);
+            assert!(cache.reserve(case.tokens));
             cache.store(0, &case.keys, &case.values);
             caches.push(cache);
         }
@@ -215,5 +217,33 @@ fn sequences_side_by_side_are_as_if_alone() {
             attend(isa, parallel, heads, &sequences, &queries, &mut scratch, &mut out);
             assert_eq!(out, expected, "{}", isa.name());
         }
+    }
+}
+
+#[test]
+fn memory_is_taken_as_a_sequence_grows_and_what_it_holds_stays() {
+    for format in [KvFormat::F16, KvFormat::Q8] {
+        let mut cache = KvCache::new(format, 200, 2, 32);
+        let isa = Isa::detect();
+        let keys: Vec<f32> = (0..64 * 2 * 32).map(|at| (at % 127) as f32).collect();
+        assert!(cache.reserve(64));
+        assert!(cache.store(0, &keys, &keys));
+        let read = |cache: &KvCache| {
+            let mut out = vec![0.0; 64 * 32];
+            cache.unpack_keys(isa, 1, 0, 64, &mut out);
+            out
+        };
+        let before = read(&cache);
+        assert!(before.iter().any(|key| *key > 100.0));
+        let taken = cache.taken();
+        assert!(cache.reserve(64) && cache.reserve(1));
+        assert_eq!(cache.taken(), taken);
+        assert!(cache.reserve(65));
+        assert_eq!(cache.taken(), 2 * taken);
+        assert_eq!(read(&cache), before);
+        assert!(cache.reserve(200));
+        assert_eq!(cache.taken(), KvCache::bytes(format, 200, 2, 32));
+        cache.clear();
+        assert_eq!(cache.taken(), 0);
     }
 }

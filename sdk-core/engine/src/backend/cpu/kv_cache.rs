@@ -2,6 +2,8 @@
 //!
 //! Keys are panels of 16 positions, values panels of 16 elements of a head. So both products of attention are the
 //! product that float weights have, and no sum runs across lanes.
+//!
+//! Memory is taken a span of positions at a time, as a sequence grows: most never fill their context.
 
 #![expect(
     unsafe_code,
@@ -30,7 +32,7 @@ impl Numbers {
         })
     }
 
-    fn clear(&mut self) {
+    fn erase(&mut self) {
         match self {
             Self::F16(numbers) => numbers.fill(0),
             Self::Q8(numbers, scales) => {
@@ -65,14 +67,24 @@ impl Numbers {
     }
 }
 
-/// Keys and values of one layer.
+/// Positions that are weighed together: their keys and values stay in the first or second cache for a group of queries.
+pub(super) const SPAN: usize = 64;
+
+/// Keys and values of a span of positions; positions count from its first.
 #[derive(Debug)]
-pub(crate) struct KvCache {
+struct Span {
     /// `[kv head][position / 16][element][position % 16]`.
     keys: Numbers,
     /// `[kv head][element / 16][position][element % 16]`.
     values: Numbers,
-    /// A multiple of 16.
+}
+
+/// Keys and values of one layer.
+#[derive(Debug)]
+pub(crate) struct KvCache {
+    format: KvFormat,
+    spans: Vec<Span>,
+    /// Most positions.
     pub(super) capacity: usize,
     pub(super) kv_heads: usize,
     pub(super) head_len: usize,
@@ -80,7 +92,7 @@ pub(crate) struct KvCache {
 
 /// Numbers in the cache of a layer: keys, values, and heads of positions. In 64 bits, because a file may claim anything.
 const fn sizes(positions: usize, kv_heads: usize, head_len: usize) -> (u64, u64, u64) {
-    let heads = (positions as u64).next_multiple_of(PANEL as u64) * kv_heads as u64;
+    let heads = (positions as u64).next_multiple_of(SPAN as u64) * kv_heads as u64;
     (
         heads.saturating_mul(head_len as u64),
         heads.saturating_mul((head_len as u64).next_multiple_of(PANEL as u64)),
@@ -98,7 +110,7 @@ pub(super) fn zeros<T: Copy + Default>(len: u64) -> Option<Vec<T>> {
 }
 
 impl KvCache {
-    /// Bytes of a layer's cache.
+    /// Bytes of a layer's cache when it is full.
     pub(crate) const fn bytes(format: KvFormat, positions: usize, kv_heads: usize, head_len: usize) -> u64 {
         let (keys, values, heads) = sizes(positions, kv_heads, head_len);
         let numbers = keys.saturating_add(values);
@@ -108,82 +120,104 @@ impl KvCache {
         }
     }
 
-    /// An empty cache; `None` if there is no memory for it.
-    pub(crate) fn new(format: KvFormat, positions: usize, kv_heads: usize, head_len: usize) -> Option<Self> {
-        let (keys, values, heads) = sizes(positions, kv_heads, head_len);
-        Some(Self {
-            keys: Numbers::new(format, keys, heads)?,
-            values: Numbers::new(format, values, heads)?,
-            capacity: positions.next_multiple_of(PANEL),
+    /// An empty cache.
+    pub(crate) fn new(format: KvFormat, positions: usize, kv_heads: usize, head_len: usize) -> Self {
+        Self {
+            format,
+            spans: Vec::new(),
+            capacity: positions,
             kv_heads,
             head_len,
-        })
+        }
     }
 
-    /// Forgets everything.
+    /// Takes memory for the first `positions`; false if there is none. What is there stays there.
+    #[must_use]
+    pub(crate) fn reserve(&mut self, positions: usize) -> bool {
+        let (keys, values, heads) = sizes(SPAN, self.kv_heads, self.head_len);
+        while self.spans.len() < positions.div_ceil(SPAN) {
+            let span = Numbers::new(self.format, keys, heads)
+                .zip(Numbers::new(self.format, values, heads))
+                .map(|(keys, values)| Span { keys, values });
+            match span {
+                Some(span) if self.spans.try_reserve(1).is_ok() => self.spans.push(span),
+                _ => return false,
+            }
+        }
+        true
+    }
+
+    /// Bytes that are taken now.
+    #[cfg(test)]
+    pub(super) fn taken(&self) -> u64 {
+        let of = |numbers: &Numbers| match numbers {
+            Numbers::F16(numbers) => size_of_val(&numbers[..]),
+            Numbers::Q8(numbers, scales) => size_of_val(&numbers[..]) + size_of_val(&scales[..]),
+        };
+        let spans = self.spans.iter();
+        spans.map(|span| (of(&span.keys) + of(&span.values)) as u64).sum()
+    }
+
+    /// Forgets everything, and gives its memory back.
     pub(crate) fn clear(&mut self) {
-        self.keys.clear();
-        self.values.clear();
+        for span in &mut self.spans {
+            span.keys.erase();
+            span.values.erase();
+        }
+        self.spans.clear();
     }
 
-    /// Stores keys and values of consecutive positions, and returns whether all are numbers: neither format keeps
-    /// infinity and, on every machine, NaN.
+    /// Stores keys and values of consecutive positions that were reserved, and returns whether all are numbers: neither
+    /// format keeps infinity and, on every machine, NaN.
     pub(crate) fn store(&mut self, first: usize, keys: &[f32], values: &[f32]) -> bool {
-        let (len, capacity) = (self.head_len, self.capacity);
+        let len = self.head_len;
         let value_panels = len.div_ceil(PANEL);
         let token_len = self.kv_heads * len;
         let tokens = keys.chunks_exact(token_len).zip(values.chunks_exact(token_len));
         for (token, (keys, values)) in tokens.enumerate() {
-            let position = first + token;
+            let span = &mut self.spans[(first + token) / SPAN];
+            let position = (first + token) % SPAN;
             for head in 0..self.kv_heads {
-                let scale_at = head * capacity + position;
-                let at = (head * capacity + position / PANEL * PANEL) * len + position % PANEL;
+                let scale_at = head * SPAN + position;
+                let at = (head * SPAN + position / PANEL * PANEL) * len + position % PANEL;
                 let places = (0..len).map(|element| at + element * PANEL);
-                self.keys.store(&keys[head * len..][..len], places, scale_at);
+                span.keys.store(&keys[head * len..][..len], places, scale_at);
                 let places = (0..len).map(|element| {
-                    ((head * value_panels + element / PANEL) * capacity + position) * PANEL + element % PANEL
+                    ((head * value_panels + element / PANEL) * SPAN + position) * PANEL + element % PANEL
                 });
-                self.values.store(&values[head * len..][..len], places, scale_at);
+                span.values.store(&values[head * len..][..len], places, scale_at);
             }
         }
         is_finite(keys) && is_finite(values)
     }
 
-    /// Panels of keys from position `start` on, as halves, if that is what they are.
-    pub(super) fn key_halves(&self, head: usize, start: usize) -> Option<*const u8> {
-        match &self.keys {
-            Numbers::F16(keys) => Some(
-                keys[(head * self.capacity + start) * self.head_len..]
-                    .as_ptr()
-                    .cast(),
-            ),
+    /// Panels of keys of a span, as halves, if that is what they are.
+    pub(super) fn key_halves(&self, head: usize, span: usize) -> Option<*const u8> {
+        match &self.spans[span].keys {
+            Numbers::F16(keys) => Some(keys[head * SPAN * self.head_len..].as_ptr().cast()),
             Numbers::Q8(..) => None,
         }
     }
 
-    /// The panel of values that begins at element `16 * panel`, from position `start` on; panels are `capacity` positions
-    /// apart.
-    pub(super) fn value_halves(&self, head: usize, panel: usize, start: usize) -> Option<*const u8> {
+    /// Panels of values of a span; they are [`SPAN`] positions apart.
+    pub(super) fn value_halves(&self, head: usize, span: usize) -> Option<*const u8> {
         let panels = self.head_len.div_ceil(PANEL);
-        match &self.values {
-            Numbers::F16(values) => {
-                let at = ((head * panels + panel) * self.capacity + start) * PANEL;
-                Some(values[at..].as_ptr().cast())
-            }
+        match &self.spans[span].values {
+            Numbers::F16(values) => Some(values[head * panels * SPAN * PANEL..].as_ptr().cast()),
             Numbers::Q8(..) => None,
         }
     }
 
-    /// Writes `count` positions of keys as floats: `[position / 16][element][position % 16]`.
-    pub(super) fn unpack_keys(&self, isa: Isa, head: usize, start: usize, count: usize, to: &mut [f32]) {
-        let from = (head * self.capacity + start) * self.head_len;
+    /// Writes the first `count` positions of a span's keys as floats: `[position / 16][element][position % 16]`.
+    pub(super) fn unpack_keys(&self, isa: Isa, head: usize, span: usize, count: usize, to: &mut [f32]) {
+        let from = head * SPAN * self.head_len;
         let len = count * self.head_len;
         let to = &mut to[..len];
-        match &self.keys {
+        match &self.spans[span].keys {
             // SAFETY: both have the same length, a multiple of 16; the machine has the instruction set.
             Numbers::F16(keys) => unsafe { unpack_halves(isa, &keys[from..][..len], to) },
             Numbers::Q8(keys, scales) => {
-                let scales = &scales[head * self.capacity + start..][..count];
+                let scales = &scales[head * SPAN..][..count];
                 for (panel, scales) in scales.as_chunks::<PANEL>().0.iter().enumerate() {
                     let (at, len) = (panel * PANEL * self.head_len, PANEL * self.head_len);
                     // SAFETY: as above.
@@ -193,18 +227,18 @@ impl KvCache {
         }
     }
 
-    /// Writes `count` positions of values as floats: `[element / 16][position][element % 16]`.
-    pub(super) fn unpack_values(&self, isa: Isa, head: usize, start: usize, count: usize, to: &mut [f32]) {
+    /// Writes the first `count` positions of a span's values as floats: `[element / 16][position][element % 16]`.
+    pub(super) fn unpack_values(&self, isa: Isa, head: usize, span: usize, count: usize, to: &mut [f32]) {
         let panels = self.head_len.div_ceil(PANEL);
         let len = count * PANEL;
         for panel in 0..panels {
-            let from = ((head * panels + panel) * self.capacity + start) * PANEL;
+            let from = (head * panels + panel) * SPAN * PANEL;
             let to = &mut to[panel * len..][..len];
-            match &self.values {
+            match &self.spans[span].values {
                 // SAFETY: as in `unpack_keys`.
                 Numbers::F16(values) => unsafe { unpack_halves(isa, &values[from..][..len], to) },
                 Numbers::Q8(values, scales) => {
-                    let scales = &scales[head * self.capacity + start..][..count];
+                    let scales = &scales[head * SPAN..][..count];
                     for (position, scale) in scales.iter().enumerate() {
                         let (values, to) = (&values[from + position * PANEL..], &mut to[position * PANEL..]);
                         // SAFETY: as in `unpack_keys`.

@@ -253,14 +253,12 @@ impl Backend for Cpu {
         })
     }
 
-    fn cache(&self, shape: &Shape) -> Result<Cache, EngineError> {
-        let no_memory = || out_of_memory(self.session_bytes(shape).0);
-        let mut layers = Vec::with_capacity(shape.layers);
-        for _ in 0..shape.layers {
-            let layer = KvCache::new(shape.kv_format, shape.context, shape.kv_heads, shape.head_len);
-            layers.push(layer.ok_or_else(no_memory)?);
+    fn cache(&self, shape: &Shape) -> Cache {
+        let layer = || KvCache::new(shape.kv_format, shape.context, shape.kv_heads, shape.head_len);
+        Cache {
+            layers: (0..shape.layers).map(|_| layer()).collect(),
+            sound: true,
         }
-        Ok(Cache { layers, sound: true })
     }
 
     fn is_sound(&self, cache: &Cache) -> bool {
@@ -274,7 +272,12 @@ impl Backend for Cpu {
         }
     }
 
-    fn begin(&self, work: &mut Workspace, segments: Vec<Segment<Cache>>, ropes: &[Rope; 2]) {
+    fn begin(
+        &self,
+        work: &mut Workspace,
+        segments: Vec<Segment<Cache>>,
+        ropes: &[Rope; 2],
+    ) -> Result<(), EngineError> {
         work.tokens = segments.iter().map(|segment| segment.tokens).sum();
         for (rotation, rope) in work.rotations.iter_mut().zip(ropes) {
             rotation.clear();
@@ -283,6 +286,18 @@ impl Backend for Cpu {
             }
         }
         work.segments = segments;
+        for segment in &mut work.segments {
+            let positions = segment.first.saturating_add(segment.tokens);
+            if !segment
+                .cache
+                .layers
+                .iter_mut()
+                .all(|layer| layer.reserve(positions))
+            {
+                return Err(out_of_memory(self.session_bytes(&work.shape).0));
+            }
+        }
+        Ok(())
     }
 
     fn end(&self, work: &mut Workspace) -> Vec<Segment<Cache>> {
