@@ -26,7 +26,7 @@ export function ratioGoal(where, group, key, one) {
 export function limit(where, key, { model }) {
   if (where !== "browser") return undefined;
   const isGemma = model.id.startsWith("gemma");
-  if (key === "warmMs") return isGemma ? 2000 : 600;
+  if (key === "loadMs") return isGemma ? 2000 : 600;
   return isGemma && /memory/i.test(key) ? 450 : undefined;
 }
 

@@ -10,6 +10,7 @@ const rows = [
   ["decode", "decode, 64 tokens", "tokens/s", 1, 1, true],
   ["coldMs", "first token, nothing on the device", "ms", 1, 0, false],
   ["warmMs", "first token, model on the device", "ms", 1, 0, false],
+  ["loadMs", "of that, with KwaaiNet's node running: load the model, read the question", "ms", 1, 0, false],
   ["coldMemory", "peak memory, nothing on the device", "MB", 1e6, 0, false],
   ["memory", "peak memory, model on the device", "MB", 1e6, 0, false],
   ["longTasks", "tasks above 50 ms on the page's main thread", "count", 1, 0, false],
