@@ -91,8 +91,8 @@ export async function benchBrowser({ cases, rounds, log }) {
 /** When an answer was asked for, and when its first and its last piece came, by the page's clock. */
 const inPage = {
   kwaainet: async ({ list, tokens }) => {
-    // The node runs, so that the first question waits for the model alone.
-    await window.kwaainet.capabilities();
+    // The node runs, so that the first question waits for the model alone. (Before consent it answers nothing.)
+    await window.kwaainet.capabilities().catch(() => {});
     const began = performance.now();
     let [first, last, usage] = [0, 0, null];
     const stream = await window.kwaainet.chat.completions.create({

@@ -35,7 +35,7 @@ export function models() {
   return existsSync(pathOf(GEMMA)) ? [...all, GEMMA] : all;
 }
 
-/** Every model on one processor and on all of them; the demo's also with long prompts, and what it costs the page. */
+/** Every model on one processor and on all of them; there the demo's also with long prompts, and what it costs the page. */
 export function cases() {
   const counts = [...new Set([cpus().length, 1])];
   return counts.flatMap((processors) =>
@@ -43,8 +43,8 @@ export function cases() {
       title: `${one.name}, ${processors} processor${processors === 1 ? "" : "s"}`,
       model: one,
       processors,
-      sizes: one === SMOLLM2 ? PREFILL : PREFILL.slice(0, 1),
-      whole: one === SMOLLM2,
+      sizes: one === SMOLLM2 && processors > 1 ? PREFILL : PREFILL.slice(0, 1),
+      whole: one === SMOLLM2 && processors > 1,
     })),
   );
 }
