@@ -233,12 +233,12 @@ pub struct Run {
     /// Instructions before the prompt
     #[arg(long, value_name = "TEXT")]
     pub system: Option<String>,
-    /// Answer with JSON that is valid under the schema in this file
-    #[arg(long, value_name = "FILE", conflicts_with = "grammar")]
-    pub json_schema: Option<PathBuf>,
-    /// Answer with text that follows the GBNF grammar in this file
-    #[arg(long, value_name = "FILE")]
-    pub grammar: Option<PathBuf>,
+    /// Answer with JSON that is valid under this schema, which begins with {, or lies in this file
+    #[arg(long, value_name = "SCHEMA|FILE", conflicts_with = "grammar")]
+    pub json_schema: Option<String>,
+    /// Answer with text that follows this GBNF grammar, which has a ::=, or lies in this file
+    #[arg(long, value_name = "GRAMMAR|FILE")]
+    pub grammar: Option<String>,
     /// The prompt; - or nothing reads standard input
     #[arg(value_name = "PROMPT")]
     pub prompt: Option<String>,

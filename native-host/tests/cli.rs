@@ -78,6 +78,41 @@ fn models_that_are_not_there_or_not_models() {
 }
 
 #[test]
+fn answers_follow_a_schema_or_a_grammar_given_as_text_or_as_a_file() {
+    let dir = Dir::new();
+    let model = dir.tiny_model();
+    let run =
+        |flag: &str, value: &str| dir.run(&["run", "--model", text(&model), "--raw", flag, value, PROMPT]);
+    let schema = r#"{"enum": ["on", "off"]}"#;
+    let grammar = "root ::= (\"on\" | \"off\")";
+    let files = [("--json-schema", schema), ("--grammar", grammar)].map(|(flag, content)| {
+        let path = dir.path(&flag[2..]);
+        std::fs::write(&path, content).unwrap();
+        (flag, text(&path).to_owned())
+    });
+    for (flag, value) in [
+        ("--json-schema", schema),
+        ("--grammar", grammar),
+        (files[0].0, &files[0].1),
+        (files[1].0, &files[1].1),
+    ] {
+        let out = run(flag, value).ends_with(0).out();
+        let said = out.trim().trim_matches('"');
+        assert!(["on", "off"].contains(&said), "{flag} {value}: {out}");
+    }
+    for (flag, value, why) in [
+        ("--json-schema", r#"{"type": "object""#, "not JSON"),
+        ("--json-schema", r#"{"type": "objekt"}"#, "object, array, string"),
+        ("--grammar", "root ::= word", "\"word\""),
+    ] {
+        let done = run(flag, value).ends_with(2);
+        assert!(done.err().contains(why), "{}", done.err());
+    }
+    let done = run("--grammar", "no-such.gbnf").ends_with(3);
+    assert!(done.err().contains("no-such.gbnf"), "{}", done.err());
+}
+
+#[test]
 fn what_scripts_read() {
     let dir = Dir::new();
     let model = dir.tiny_model();

@@ -121,7 +121,7 @@ pub(super) fn run(context: &Context, args: &Bench) -> Result<u8, HostError> {
     ))?;
     if let (Some(bandwidth), Some(share)) = (bandwidth, share) {
         context.output.text(&format!(
-            "bandwidth    {:.0} % of the {:.1} GB/s that these threads read so much at; {} a token\n",
+            "bandwidth    {:.0} % of {:.1} GB/s, at which the same threads only read; {} a token\n",
             100.0 * share,
             bandwidth / 1e9,
             bytes(model.decode_bytes()),

@@ -26,8 +26,12 @@ pub(super) fn run(context: &Context, args: Run) -> Result<u8, HostError> {
     };
     // Before minutes of loading.
     let format = match (&args.json_schema, &args.grammar) {
-        (Some(path), _) => Some(ResponseFormat::JsonSchema { schema: read(path)? }),
-        (None, Some(path)) => Some(ResponseFormat::Grammar { grammar: read(path)? }),
+        (Some(schema), _) => Some(ResponseFormat::JsonSchema {
+            schema: text_or_file(schema, schema.trim_start().starts_with('{'))?,
+        }),
+        (None, Some(grammar)) => Some(ResponseFormat::Grammar {
+            grammar: text_or_file(grammar, grammar.contains("::="))?,
+        }),
         (None, None) => None,
     };
     let cancel = context.interrupt.begin();
@@ -81,7 +85,11 @@ pub(super) fn run(context: &Context, args: Run) -> Result<u8, HostError> {
     })
 }
 
-fn read(path: &Path) -> Result<String, HostError> {
+fn text_or_file(argument: &str, is_text: bool) -> Result<String, HostError> {
+    if is_text {
+        return Ok(argument.to_owned());
+    }
+    let path = Path::new(argument);
     std::fs::read_to_string(path).map_err(|error| HostError::file(path, error))
 }
 

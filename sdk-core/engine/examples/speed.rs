@@ -11,40 +11,14 @@
 )]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use kwaainet_engine::{LoadOptions, LoadedModel, Session};
 use kwaainet_platform::{Parallel, Sequential};
+use kwaainet_testkit::NewThreads;
 use kwaainet_types::{ConsentGrant, RunAi};
 
 const ANSWER: u32 = 64;
-
-/// Threads that are made anew for every call: enough to see whether work divides well.
-struct Threads(usize);
-
-impl Parallel for Threads {
-    fn width(&self) -> usize {
-        self.0
-    }
-
-    fn run(&self, count: usize, piece: &(dyn Fn(usize) + Sync)) {
-        let next = AtomicUsize::new(0);
-        std::thread::scope(|scope| {
-            for _ in 0..self.0 {
-                scope.spawn(|| {
-                    loop {
-                        let index = next.fetch_add(1, Ordering::Relaxed);
-                        if index >= count {
-                            break;
-                        }
-                        piece(index);
-                    }
-                });
-            }
-        });
-    }
-}
 
 /// Processor time of this thread, where the system tells it.
 fn processor_seconds() -> Option<f64> {
@@ -75,7 +49,7 @@ fn main() {
     let parallel: Arc<dyn Parallel> = if alone {
         Arc::new(Sequential)
     } else {
-        Arc::new(Threads(threads))
+        Arc::new(NewThreads::new(threads))
     };
     let options = LoadOptions {
         parallel,

@@ -7,7 +7,6 @@
 )]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::executor::block_on;
 use kwaainet_engine::tokenizer::EncodeOptions;
@@ -15,7 +14,7 @@ use kwaainet_engine::{
     EngineError, Generation, GenerationOptions, Grammar, LoadOptions, LoadedModel, SamplerOptions, Session,
     Step, ToolFormat, ToolStream, Usage,
 };
-use kwaainet_platform::Parallel;
+use kwaainet_testkit::NewThreads;
 use kwaainet_testkit::tiny_gguf::TinyModel;
 use kwaainet_types::{ConsentGrant, FinishReason, Permit, RunAi, Tool, ToolChoice, ToolOptions};
 
@@ -192,26 +191,13 @@ fn the_next_turn_reuses_the_conversation() {
     assert_eq!(second.pieces, fresh(&model, &next, sampled(2, 8)).pieces);
 }
 
-/// Counts computations: every layer asks for the same number of them.
-#[derive(Debug, Default)]
-struct Counting(AtomicUsize);
-
-impl Parallel for Counting {
-    fn width(&self) -> usize {
-        2
-    }
-    fn run(&self, count: usize, piece: &(dyn Fn(usize) + Sync)) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        (0..count).for_each(piece);
-    }
-}
-
 #[test]
 fn a_step_computes_its_slice_and_ends_between_layers() {
-    let counting = Arc::new(Counting::default());
+    // Every layer asks for the same number of computations.
+    let threads = Arc::new(NewThreads::new(2));
     let options = LoadOptions {
         context_length: 256,
-        parallel: Arc::<Counting>::clone(&counting),
+        parallel: Arc::<NewThreads>::clone(&threads),
         ..LoadOptions::default()
     };
     let mut model = TinyModel::new("llama", "Q8_0");
@@ -229,11 +215,11 @@ fn a_step_computes_its_slice_and_ends_between_layers() {
         };
         let mut generation = Generation::new(session, &prompt, options).unwrap();
         let (mut computed, mut last) = (Vec::new(), 0);
-        let mut before = counting.0.load(Ordering::Relaxed);
+        let mut before = threads.computations();
         while let Step::Prefilled { done, total } = generation.step(&permit()).unwrap() {
             assert!(done >= last && total == 200);
             last = done;
-            let now = counting.0.load(Ordering::Relaxed);
+            let now = threads.computations();
             computed.push(now - before);
             before = now;
         }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use kwaainet_engine::{EngineError, LoadOptions, LoadedModel, Session};
-use kwaainet_platform::{BoxFuture, Parallel, ReadAt, StoreError, boxed};
-use kwaainet_testkit::block_on;
+use kwaainet_platform::{BoxFuture, ReadAt, StoreError, boxed};
 use kwaainet_testkit::tiny_gguf::{ARCHITECTURES, FORMATS, GgufValue, TinyModel};
+use kwaainet_testkit::{NewThreads, block_on};
 use kwaainet_types::{ConsentGrant, ErrorCode, Permit, RunAi};
 
 fn permit() -> Permit<RunAi> {
@@ -74,46 +74,19 @@ fn every_architecture_runs_in_every_format_and_decode_equals_prefill() {
     }
 }
 
-/// Threads that are made for each call, in whatever order they come.
-#[derive(Debug)]
-struct Threads(AtomicUsize);
-
-impl Parallel for Threads {
-    fn width(&self) -> usize {
-        3
-    }
-    fn run(&self, count: usize, piece: &(dyn Fn(usize) + Sync)) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        let next = AtomicUsize::new(0);
-        std::thread::scope(|scope| {
-            for _ in 0..3 {
-                scope.spawn(|| {
-                    loop {
-                        let index = next.fetch_add(1, Ordering::Relaxed);
-                        if index >= count {
-                            break;
-                        }
-                        piece(index);
-                    }
-                });
-            }
-        });
-    }
-}
-
 #[test]
 fn threads_change_nothing() {
     for (architecture, format) in [("llama", "Q4_1"), ("gemma3", "Q6_K")] {
         let model = TinyModel::new(architecture, format);
         let alone = prefill(&mut session(&model), &tokens(60), &[64]);
-        let threads = Arc::new(Threads(AtomicUsize::new(0)));
+        let threads = Arc::new(NewThreads::new(3));
         let options = LoadOptions {
-            parallel: Arc::<Threads>::clone(&threads),
+            parallel: Arc::<NewThreads>::clone(&threads),
             ..LoadOptions::default()
         };
         let mut session = Session::new(load(&model.bytes(), options).unwrap()).unwrap();
         assert_eq!(alone, prefill(&mut session, &tokens(60), &[64]), "{architecture}");
-        assert!(threads.0.load(Ordering::Relaxed) > 0, "work was divided");
+        assert!(threads.computations() > 0, "work was divided");
     }
 }
 

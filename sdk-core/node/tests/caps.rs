@@ -1,43 +1,14 @@
 //! The caps are changed while an answer is made.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::FutureExt as _;
 use kwaainet_node::{Cancel, Deployment, KwaaiNetCore};
-use kwaainet_platform::{BoxFuture, Clock, ManualClock, Parallel, Platform};
+use kwaainet_platform::{BoxFuture, Clock, ManualClock, Platform};
 use kwaainet_testkit::tiny_gguf::TinyModel;
-use kwaainet_testkit::{ask, block_on, host_report};
+use kwaainet_testkit::{NewThreads, ask, block_on, host_report};
 use kwaainet_types::{Chunk, Command, NodeConfig, Origin, Reply, ResourceLimits};
-
-/// Two processors that count the computations they share.
-#[derive(Debug, Default)]
-struct Two(AtomicUsize);
-
-impl Parallel for Two {
-    fn width(&self) -> usize {
-        2
-    }
-
-    fn run(&self, count: usize, piece: &(dyn Fn(usize) + Sync)) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        let next = AtomicUsize::new(0);
-        std::thread::scope(|scope| {
-            for _ in 0..2 {
-                scope.spawn(|| {
-                    loop {
-                        let at = next.fetch_add(1, Ordering::Relaxed);
-                        if at >= count {
-                            break;
-                        }
-                        piece(at);
-                    }
-                });
-            }
-        });
-    }
-}
 
 /// Time passes whenever somebody looks, so that every token is told by itself.
 #[derive(Default)]
@@ -60,9 +31,9 @@ impl Clock for Ticking {
 
 #[test]
 fn a_cap_changed_while_an_answer_is_made_changes_the_threads_and_not_the_answer() {
-    let two = Arc::new(Two::default());
+    let two = Arc::new(NewThreads::new(2));
     let platform = Platform {
-        parallel: Arc::<Two>::clone(&two),
+        parallel: Arc::<NewThreads>::clone(&two),
         processors: 2,
         clock: Arc::new(Ticking::default()),
         ..Platform::in_memory()
@@ -96,7 +67,7 @@ fn a_cap_changed_while_an_answer_is_made_changes_the_threads_and_not_the_answer(
             let Chunk::Delta { delta } = chunk else { return };
             let mut told = told.lock().unwrap();
             for token in delta.tokens {
-                told.push((token, two.0.load(Ordering::Relaxed)));
+                told.push((token, two.computations()));
                 if let Some(cpu) = caps.get(told.len() / 8) {
                     cap(*cpu);
                 }

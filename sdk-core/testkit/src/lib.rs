@@ -23,6 +23,7 @@ mod builders;
 mod catalogue;
 mod faults;
 mod store_suite;
+mod threads;
 pub mod tiny_gguf;
 
 pub use builders::{ask, consent_record, host_report};
@@ -30,6 +31,7 @@ pub use builders::{ask, consent_record, host_report};
 pub use catalogue::{CATALOGUE_SECRET, CatalogueBuilder, catalogue_key};
 pub use faults::{DeniedStore, Yielding, poll_times};
 pub use store_suite::blob_store_suite;
+pub use threads::NewThreads;
 
 /// Runs a future on this thread. (In a browser, tests are async themselves.)
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
