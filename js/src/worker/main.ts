@@ -7,6 +7,7 @@ import { errorToBody } from "../protocol/errors.js";
 import { asPort } from "../protocol/port.js";
 import type { Missing } from "../protocol/types.js";
 import { startNode } from "./node.js";
+import { fetchOrKept } from "./wasm-file.js";
 
 /** The part of DedicatedWorkerGlobalScope that is used; the DOM library types only windows. */
 interface Scope {
@@ -54,7 +55,14 @@ async function start(message: WorkerStart): Promise<NodeHost> {
     id,
     new BroadcastChannel(BUS_NAME),
     locks,
-    () => startNode({ host: message.host, deployment, missing, webLocks: locks !== undefined }),
+    () =>
+      startNode({
+        host: message.host,
+        deployment,
+        missing,
+        webLocks: locks !== undefined,
+        fetchWasm: fetchOrKept,
+      }),
     {
       onFault: (error) => scope.postMessage({ type: "fault", error }),
       ...(elsewhere ? { onLost: tick, onWanted: tick } : {}),
