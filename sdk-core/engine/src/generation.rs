@@ -72,6 +72,8 @@ pub struct Generation {
     sampler: Sampler,
     text: TextStream,
     usage: Usage,
+    /// Tokens that went through the model for the newest step.
+    evaluated: usize,
     max_tokens: usize,
     prefill_slice: usize,
     /// Tokens that are chosen and not yet told; all but the newest are evaluated.
@@ -148,6 +150,7 @@ impl Generation {
                 completion_tokens: options.resume.len(),
                 guessed_tokens: 0,
             },
+            evaluated: 0,
             max_tokens,
             prefill_slice: options.prefill_slice,
             chosen: VecDeque::with_capacity(MOST_GUESSES.saturating_add(1)),
@@ -167,6 +170,12 @@ impl Generation {
     /// Tokens taken so far.
     pub fn usage(&self) -> Usage {
         self.usage
+    }
+
+    /// How many tokens the newest [`Step::Token`] needed to go through the model: its own predecessor and guesses, or none
+    /// if it had been guessed. Steps that needed as many are equally much work.
+    pub fn evaluated_in_step(&self) -> usize {
+        self.evaluated
     }
 
     /// The text of the resumed tokens, which was delivered before.
@@ -225,7 +234,8 @@ impl Generation {
                     total,
                 });
             }
-            Some(Ok(Computed::Answer)) | None => {}
+            Some(Ok(Computed::Answer)) => {}
+            None => self.evaluated = 0,
         }
         let id = self.chosen.pop_front();
         let id = id.ok_or(EngineError::WrongOrder("there are no logits to choose from"))?;

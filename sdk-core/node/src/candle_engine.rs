@@ -215,6 +215,11 @@ impl Run for CandleRun {
             Step::Finished { reason, text, .. } => RunStep::Finished { reason, text },
         })
     }
+
+    fn evaluated_in_step(&self) -> usize {
+        let generation = self.generation.as_ref();
+        generation.map_or(0, Generation::evaluated_in_step)
+    }
 }
 
 impl Drop for CandleRun {

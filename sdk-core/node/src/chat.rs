@@ -240,9 +240,10 @@ impl Answer<'_> {
                 };
             }
             let before = self.core.platform.clock.monotonic_ms();
-            let busy = resources.begin();
-            let step = self.run.step(permit, self.slice);
-            resources.end(&busy);
+            let step = resources.step(self.first_at.is_some(), || {
+                let step = self.run.step(permit, self.slice);
+                (step, self.run.evaluated_in_step())
+            });
             match step? {
                 RunStep::Prefilled => {
                     let took = self.core.platform.clock.monotonic_ms() - before;

@@ -149,4 +149,7 @@ pub trait Run: MaybeSend {
     /// # Errors
     /// [`EngineError`]; the run is over then.
     fn step(&mut self, permit: &Permit<RunAi>, slice: usize) -> Result<RunStep, EngineError>;
+
+    /// How many tokens went through the model for the newest [`RunStep::Token`].
+    fn evaluated_in_step(&self) -> usize;
 }

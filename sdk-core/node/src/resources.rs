@@ -6,10 +6,12 @@ use std::time::Duration;
 use kwaainet_platform::{Parallel, Platform};
 use kwaainet_types::ResourceLimits;
 
+use self::pace::Pace;
 use self::threads::ThreadLimit;
 use crate::NodeError;
 use crate::cancel::Stop;
 
+mod pace;
 mod threads;
 
 const MIB: u64 = 1 << 20;
@@ -56,6 +58,9 @@ struct State {
     /// The process's processor time that has been paid for, where the host can tell.
     paid_cpu_ms: f64,
     busy_ms: f64,
+    pace: Pace,
+    /// Answers that are at a step now.
+    steps: usize,
 }
 
 /// A stretch of computing that has begun.
@@ -83,6 +88,8 @@ impl ResourceManager {
                 filled_at_ms: now,
                 paid_cpu_ms,
                 busy_ms: 0.0,
+                pace: Pace::default(),
+                steps: 0,
             }),
         };
         manager.limit_threads(limits);
@@ -188,6 +195,29 @@ impl ResourceManager {
             used
         });
         state.busy_ms += used;
+    }
+
+    /// Computes a step of an answer, a token after the first if `is_token`: on one thread if that is faster just now.
+    pub(crate) fn step<T>(&self, is_token: bool, step: impl FnOnce() -> (T, usize)) -> T {
+        let busy = self.begin();
+        let is_lone = {
+            let mut state = lock(&self.state);
+            state.steps = state.steps.saturating_add(1);
+            let is_lone = is_token && state.steps == 1;
+            self.threads.set_alone(is_lone && state.pace.is_alone());
+            is_lone
+        };
+        let (output, evaluated) = step();
+        self.end(&busy);
+        let mut state = lock(&self.state);
+        let was_lone = is_lone && state.steps == 1;
+        state.steps = state.steps.saturating_sub(1);
+        if was_lone && evaluated == 1 && self.threads() > 1 {
+            let took = state.filled_at_ms - busy.since_ms;
+            state.pace.took(took);
+        }
+        self.threads.set_alone(false);
+        output
     }
 
     /// Waits until the cap allows more work; lets other tasks run in any case.

@@ -253,6 +253,7 @@ impl Generation {
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
+        self.evaluated = work.tokens().len();
         match work {
             Work::Prompt(tokens) => {
                 self.session.accept_judged(tokens.len(), judge)?;

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -41,7 +42,8 @@ impl Clock for LateClock {
     }
 }
 
-struct Width(usize);
+/// So many threads, and how often they were asked to compute together.
+struct Width(usize, AtomicUsize);
 
 impl Parallel for Width {
     fn width(&self) -> usize {
@@ -49,12 +51,14 @@ impl Parallel for Width {
     }
 
     fn run(&self, count: usize, piece: &(dyn Fn(usize) + Sync)) {
+        self.1.fetch_add(1, Ordering::Relaxed);
         (0..count).for_each(piece);
     }
 }
 
 struct Bench {
     clock: Arc<LateClock>,
+    threads: Arc<Width>,
     resources: ResourceManager,
     stop: Stop,
     processors: usize,
@@ -67,9 +71,10 @@ impl Bench {
             late: SeededRandom::new(5),
             cpu_ms: knows_cpu.then(Mutex::default),
         });
+        let threads = Arc::new(Width(width, AtomicUsize::new(0)));
         let platform = Platform {
             clock: Arc::clone(&clock) as _,
-            parallel: Arc::new(Width(width)),
+            parallel: Arc::clone(&threads) as _,
             processors,
             ..Platform::in_memory()
         };
@@ -83,6 +88,7 @@ impl Bench {
             resources: ResourceManager::new(platform, limits),
             stop: Stop::new(&Cancel::new(), &consent),
             clock,
+            threads,
             processors,
         }
     }
@@ -256,4 +262,36 @@ fn waiting_ends_when_cancelled() {
     cancel.cancel();
     let waited = bench.resources.wait(&stop).now_or_never().unwrap();
     assert_eq!(waited, Err(NodeError::Cancelled));
+}
+
+#[test]
+fn tokens_are_computed_by_one_thread_while_others_hold_the_second_one_up() {
+    let bench = Bench::new(100, 2, 2, false);
+    let parallel = bench.resources.parallel();
+    let random = SeededRandom::new(7);
+    let token = |is_token: bool, evaluated: usize, busy: u64| {
+        bench.resources.step(is_token, || {
+            parallel.run(8, &|_| {});
+            let alone = bench.threads.1.swap(0, Ordering::Relaxed) == 0;
+            let held_up = random.next_u64() % 100 < busy;
+            let ms = if alone {
+                15
+            } else if held_up {
+                22
+            } else {
+                9
+            };
+            bench.clock.manual.advance(Duration::from_millis(ms));
+            (alone, evaluated)
+        })
+    };
+    let alone = |is_token, evaluated, busy| (0..200).filter(|_| token(is_token, evaluated, busy)).count();
+    assert_eq!(alone(true, 1, 0), 0, "nobody disturbs");
+    assert_eq!(alone(false, 0, 80), 0, "a prompt's slices are not alike");
+    assert_eq!(alone(true, 3, 80), 0, "nor are tokens with guesses");
+    let many = alone(true, 1, 80);
+    assert!(many > 150, "{many}");
+    assert_eq!(alone(false, 0, 80), 0, "a prompt has all threads");
+    alone(true, 1, 0);
+    assert_eq!(alone(true, 1, 0), 0, "it is over");
 }

@@ -1,7 +1,7 @@
 //! No more threads than the processor cap pays for.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use kwaainet_platform::Parallel;
 
@@ -13,18 +13,29 @@ use kwaainet_platform::Parallel;
 pub(super) struct ThreadLimit {
     inner: Arc<dyn Parallel>,
     most: AtomicUsize,
+    /// One thread is faster just now.
+    alone: AtomicBool,
 }
 
 impl ThreadLimit {
     pub(super) fn new(inner: Arc<dyn Parallel>) -> Self {
         let most = AtomicUsize::new(inner.width().max(1));
-        Self { inner, most }
+        Self {
+            inner,
+            most,
+            alone: AtomicBool::new(false),
+        }
     }
 
     /// From the next computation on; between 1 and what the host has.
     pub(super) fn set(&self, most: usize) {
         let most = most.clamp(1, self.inner.width().max(1));
         self.most.store(most, Ordering::Relaxed);
+    }
+
+    /// Whether the next computations are made by one thread, whatever the limit.
+    pub(super) fn set_alone(&self, alone: bool) {
+        self.alone.store(alone, Ordering::Relaxed);
     }
 
     pub(super) fn most(&self) -> usize {
@@ -40,7 +51,7 @@ impl Parallel for ThreadLimit {
 
     fn run(&self, count: usize, piece: &(dyn Fn(usize) + Sync)) {
         let most = self.most();
-        if most == 1 {
+        if most == 1 || self.alone.load(Ordering::Relaxed) {
             (0..count).for_each(piece);
         } else if most >= self.inner.width() || most >= count {
             self.inner.run(count, piece);

@@ -189,6 +189,10 @@ impl Run for FakeRun {
             text: char::from(b'a' + id as u8).to_string(),
         })
     }
+
+    fn evaluated_in_step(&self) -> usize {
+        1
+    }
 }
 
 impl Drop for FakeRun {
