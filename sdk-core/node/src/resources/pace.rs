@@ -68,9 +68,10 @@ impl Pace {
         if self.rest == 0 && is_doubtful && self.is_doubtful {
             self.before = Some(median(&mut self.times));
             self.switch();
+        } else {
+            self.is_doubtful = is_doubtful;
+            self.times.clear();
         }
-        self.is_doubtful = is_doubtful;
-        self.times.clear();
     }
 
     fn judge(&mut self, before: f64) {
