@@ -6,10 +6,12 @@ use std::time::Duration;
 use kwaainet_platform::{Parallel, Platform};
 use kwaainet_types::ResourceLimits;
 
+pub(crate) use self::paced::Paced;
 use self::threads::ThreadLimit;
 use crate::NodeError;
 use crate::cancel::Stop;
 
+mod paced;
 mod threads;
 
 const MIB: u64 = 1 << 20;
