@@ -10,7 +10,7 @@ use crate::calls::{Calling, Ending};
 use crate::cancel::{Cancel, Stop};
 use crate::core::{InferenceRequest, InferenceResponse, KwaaiNetCore, Outlet, lock};
 use crate::engine::{Run, RunOptions, RunStep};
-use crate::models::Ready;
+use crate::ready::{Asker, Ready};
 
 /// Pieces are sent at least so far apart: a screen draws no faster, and each costs a message.
 const INTERVAL_MS: f64 = 16.0;
@@ -55,7 +55,12 @@ pub(crate) async fn answer(
     let _working = core.activity.begin();
     let stop = Stop::new(cancel, &core.consent);
     let id = core.model_id(request.chat.model.as_deref(), &stop).await?;
-    let ready = core.ready(permit, &id, &stop, out).await?;
+    let asker = Asker {
+        permit,
+        stop: &stop,
+        out,
+    };
+    let ready = core.ready(asker, &id).await?;
     generate(
         core,
         permit,

@@ -6,12 +6,14 @@ use std::time::Duration;
 use kwaainet_platform::{Parallel, Platform};
 use kwaainet_types::ResourceLimits;
 
-use self::pace::Pace;
+pub(crate) use self::paced::Paced;
+use self::team::Team;
 use self::threads::ThreadLimit;
 use crate::NodeError;
 use crate::cancel::Stop;
 
-mod pace;
+mod paced;
+mod team;
 mod threads;
 
 const MIB: u64 = 1 << 20;
@@ -58,7 +60,7 @@ struct State {
     /// The process's processor time that has been paid for, where the host can tell.
     paid_cpu_ms: f64,
     busy_ms: f64,
-    pace: Pace,
+    team: Team,
     /// Answers that are at a step now.
     steps: usize,
 }
@@ -88,7 +90,7 @@ impl ResourceManager {
                 filled_at_ms: now,
                 paid_cpu_ms,
                 busy_ms: 0.0,
-                pace: Pace::default(),
+                team: Team::default(),
                 steps: 0,
             }),
         };
@@ -204,7 +206,7 @@ impl ResourceManager {
             let mut state = lock(&self.state);
             state.steps = state.steps.saturating_add(1);
             let is_lone = is_token && state.steps == 1;
-            self.threads.set_alone(is_lone && state.pace.is_alone());
+            self.threads.set_alone(is_lone && state.team.is_alone());
             is_lone
         };
         let (output, evaluated) = step();
@@ -214,7 +216,7 @@ impl ResourceManager {
         state.steps = state.steps.saturating_sub(1);
         if was_lone && evaluated == 1 && self.threads() > 1 {
             let took = state.filled_at_ms - busy.since_ms;
-            state.pace.took(took);
+            state.team.took(took);
         }
         self.threads.set_alone(false);
         output

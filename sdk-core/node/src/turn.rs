@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 
 use futures::channel::oneshot;
 
@@ -28,6 +29,8 @@ struct State {
     places: usize,
     taken: usize,
     waiting: VecDeque<(Share, oneshot::Sender<Turn>)>,
+    /// Who has the whole, and would give it up if anybody waited.
+    yielding: Option<Waker>,
 }
 
 impl State {
@@ -38,6 +41,12 @@ impl State {
         }
     }
 
+    /// Whether anybody waits. Those who went away while waiting do not count.
+    fn has_waiting(&mut self) -> bool {
+        self.waiting.retain(|(_, waiter)| !waiter.is_canceled());
+        !self.waiting.is_empty()
+    }
+
     /// Takes places if they are free.
     fn take(&mut self, share: Share) -> Option<usize> {
         let needed = self.needed(share);
@@ -46,6 +55,15 @@ impl State {
             self.taken = after;
             needed
         })
+    }
+
+    /// Takes places if they are free and nobody waits for any.
+    fn take_in_order(&mut self, share: Share) -> Option<usize> {
+        if self.has_waiting() {
+            None
+        } else {
+            self.take(share)
+        }
     }
 }
 
@@ -67,6 +85,7 @@ impl Turns {
             places: 1,
             taken: 0,
             waiting: VecDeque::new(),
+            yielding: None,
         };
         Self {
             state: Arc::new(Mutex::new(state)),
@@ -74,19 +93,25 @@ impl Turns {
         }
     }
 
+    /// A turn, if one is free and nobody waits.
+    pub(crate) fn at_once(&self, share: Share) -> Option<Turn> {
+        let held = lock(&self.state).take_in_order(share)?;
+        Some(self.turn(held))
+    }
+
+    fn turn(&self, held: usize) -> Turn {
+        Turn {
+            state: Arc::clone(&self.state),
+            held,
+        }
+    }
+
     /// Waits for a turn; [`NodeError::Busy`] at once when too many wait already.
     pub(crate) async fn next(&self, share: Share) -> Result<Turn, NodeError> {
         let receiver = {
             let mut state = lock(&self.state);
-            // Those who went away while waiting do not count.
-            state.waiting.retain(|(_, waiter)| !waiter.is_canceled());
-            if state.waiting.is_empty()
-                && let Some(held) = state.take(share)
-            {
-                return Ok(Turn {
-                    state: Arc::clone(&self.state),
-                    held,
-                });
+            if let Some(held) = state.take_in_order(share) {
+                return Ok(self.turn(held));
             }
             if state.waiting.len() >= self.most_waiting {
                 return Err(NodeError::Busy {
@@ -95,6 +120,9 @@ impl Turns {
             }
             let (sender, receiver) = oneshot::channel();
             state.waiting.push_back((share, sender));
+            if let Some(yielding) = state.yielding.take() {
+                yielding.wake();
+            }
             receiver
         };
         // INVARIANT: a sender is only dropped with its turn sent, or with the whole queue.
@@ -103,6 +131,16 @@ impl Turns {
 }
 
 impl Turn {
+    /// Ready as soon as somebody else waits for a turn. For one that has the whole.
+    pub(crate) fn poll_wanted(&self, context: &mut Context<'_>) -> Poll<()> {
+        let mut state = lock(&self.state);
+        if state.has_waiting() {
+            return Poll::Ready(());
+        }
+        state.yielding = Some(context.waker().clone());
+        Poll::Pending
+    }
+
     /// Keeps one place of the whole, and says how many there are from now on.
     pub(crate) fn share(&mut self, places: usize) {
         {
@@ -151,9 +189,22 @@ fn pass_on(shared: &Arc<Mutex<State>>) {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::Wake;
+
     use futures::FutureExt as _;
 
     use super::*;
+
+    #[derive(Default)]
+    struct Flag(AtomicBool);
+
+    impl Wake for Flag {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
 
     #[test]
     fn turns_are_given_in_order_and_the_queue_is_bounded() {
@@ -183,6 +234,30 @@ mod tests {
         drop(first); // sent to the second, which never looks
         drop(second);
         assert!((&mut third).now_or_never().is_some());
+    }
+
+    #[test]
+    fn whoever_would_yield_is_told_when_somebody_waits() {
+        let turns = Turns::new(8);
+        let turn = turns.at_once(Share::Whole).unwrap();
+        assert!(turns.at_once(Share::Place).is_none());
+        let mut wanted = Box::pin(poll_fn(|context| turn.poll_wanted(context)));
+        assert!((&mut wanted).now_or_never().is_none());
+        let mut gone = Box::pin(turns.next(Share::Place));
+        assert!((&mut gone).now_or_never().is_none());
+        drop(gone);
+        assert!(
+            (&mut wanted).now_or_never().is_none(),
+            "who went away wants nothing"
+        );
+        let told = Arc::new(Flag::default());
+        let waker = Waker::from(Arc::clone(&told));
+        let mut context = Context::from_waker(&waker);
+        assert!(wanted.as_mut().poll(&mut context).is_pending());
+        let mut waiting = Box::pin(turns.next(Share::Place));
+        assert!((&mut waiting).now_or_never().is_none());
+        assert!(told.0.load(Ordering::Relaxed));
+        assert!(wanted.as_mut().poll(&mut context).is_ready());
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! Bytes kept under a name: model files, journals, records.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::pages::Pages;
 use crate::{BoxFuture, MaybeSend, MaybeSync, boxed};
 
 /// Why a store could not do what it was asked.
@@ -112,12 +114,12 @@ pub fn check_blob_name(name: &str) -> Result<(), StoreError> {
     Ok(())
 }
 
-type SharedBytes = Arc<Mutex<Vec<u8>>>;
+type SharedPages = Arc<Mutex<Pages>>;
 
 /// A store in memory: the fake of every test, and the store of a visitor who does not keep the model.
 #[derive(Debug, Clone)]
 pub struct MemoryBlobStore {
-    blobs: Arc<Mutex<BTreeMap<String, SharedBytes>>>,
+    blobs: Arc<Mutex<BTreeMap<String, SharedPages>>>,
     capacity: u64,
 }
 
@@ -136,11 +138,15 @@ impl MemoryBlobStore {
         }
     }
 
+    /// Frees the memory of a part of a blob, by the MiB; it reads as zeros from then on.
+    pub fn let_go(&self, name: &str, range: Range<u64>) {
+        if let Some(pages) = lock(&self.blobs).get(name) {
+            lock(pages).let_go(range);
+        }
+    }
+
     fn used(&self) -> u64 {
-        lock(&self.blobs)
-            .values()
-            .map(|blob| lock(blob).len() as u64)
-            .sum()
+        lock(&self.blobs).values().map(|pages| lock(pages).held()).sum()
     }
 }
 
@@ -151,46 +157,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Debug)]
 struct MemoryBlob {
     store: MemoryBlobStore,
-    bytes: Arc<Mutex<Vec<u8>>>,
-}
-
-fn range(offset: u64, len: usize) -> Result<std::ops::Range<usize>, StoreError> {
-    let start = usize::try_from(offset).ok();
-    let end = start.and_then(|start| start.checked_add(len));
-    match (start, end) {
-        (Some(start), Some(end)) => Ok(start..end),
-        _ => Err(StoreError::Invalid(format!("offset {offset} is out of reach"))),
-    }
+    pages: SharedPages,
 }
 
 impl ReadAt for MemoryBlob {
     fn size(&self) -> u64 {
-        lock(&self.bytes).len() as u64
+        lock(&self.pages).size()
     }
 
     fn read_at<'a>(&'a self, offset: u64, buf: &'a mut [u8]) -> BoxFuture<'a, Result<(), StoreError>> {
-        boxed(async move {
-            let bytes = lock(&self.bytes);
-            bytes.as_slice().copy_to(offset, buf)
-        })
-    }
-}
-
-trait CopyTo {
-    fn copy_to(&self, offset: u64, buf: &mut [u8]) -> Result<(), StoreError>;
-}
-
-impl CopyTo for [u8] {
-    fn copy_to(&self, offset: u64, buf: &mut [u8]) -> Result<(), StoreError> {
-        let from = self.get(range(offset, buf.len())?).ok_or_else(|| {
-            StoreError::Invalid(format!(
-                "bytes {offset} to {} were asked of a blob of {}",
-                offset.saturating_add(buf.len() as u64),
-                self.len()
-            ))
-        })?;
-        buf.copy_from_slice(from);
-        Ok(())
+        boxed(async move { lock(&self.pages).read(offset, buf) })
     }
 }
 
@@ -200,29 +176,34 @@ impl ReadAt for Vec<u8> {
     }
 
     fn read_at<'a>(&'a self, offset: u64, buf: &'a mut [u8]) -> BoxFuture<'a, Result<(), StoreError>> {
-        boxed(async move { self.as_slice().copy_to(offset, buf) })
+        boxed(async move {
+            let start = usize::try_from(offset).ok();
+            let range = start.and_then(|start| Some(start..start.checked_add(buf.len())?));
+            let from = range.and_then(|range| self.get(range)).ok_or_else(|| {
+                StoreError::Invalid(format!(
+                    "bytes {offset} to {} were asked of a file of {}",
+                    offset.saturating_add(buf.len() as u64),
+                    self.len()
+                ))
+            })?;
+            buf.copy_from_slice(from);
+            Ok(())
+        })
     }
 }
 
 impl Blob for MemoryBlob {
     fn write_at<'a>(&'a self, offset: u64, new: &'a [u8]) -> BoxFuture<'a, Result<(), StoreError>> {
         boxed(async move {
-            let range = range(offset, new.len())?;
-            let grows_by = range.end.saturating_sub(lock(&self.bytes).len()) as u64;
+            if offset.checked_add(new.len() as u64).is_none() {
+                return Err(StoreError::Invalid(format!("offset {offset} is out of reach")));
+            }
+            let needed = lock(&self.pages).growth(offset, new.len());
             let available = self.store.capacity.saturating_sub(self.store.used());
-            if grows_by > available {
-                return Err(StoreError::Full {
-                    needed: grows_by,
-                    available,
-                });
+            if needed > available {
+                return Err(StoreError::Full { needed, available });
             }
-            let mut bytes = lock(&self.bytes);
-            if bytes.len() < range.end {
-                bytes.resize(range.end, 0);
-            }
-            if let Some(to) = bytes.get_mut(range) {
-                to.copy_from_slice(new);
-            }
+            lock(&self.pages).write(offset, new);
             Ok(())
         })
     }
@@ -233,8 +214,7 @@ impl Blob for MemoryBlob {
 
     fn set_size(&self, size: u64) -> BoxFuture<'_, Result<(), StoreError>> {
         boxed(async move {
-            let size = range(size, 0)?.start;
-            lock(&self.bytes).resize(size, 0);
+            lock(&self.pages).set_size(size);
             Ok(())
         })
     }
@@ -248,10 +228,10 @@ impl BlobStore for MemoryBlobStore {
             if !create && !blobs.contains_key(name) {
                 return Err(StoreError::NotFound(name.to_owned()));
             }
-            let bytes = Arc::clone(blobs.entry(name.to_owned()).or_default());
+            let pages = Arc::clone(blobs.entry(name.to_owned()).or_default());
             Ok(Arc::new(MemoryBlob {
                 store: self.clone(),
-                bytes,
+                pages,
             }) as Arc<dyn Blob>)
         })
     }
@@ -261,9 +241,9 @@ impl BlobStore for MemoryBlobStore {
             let blobs = lock(&self.blobs);
             Ok(blobs
                 .iter()
-                .map(|(name, bytes)| BlobInfo {
+                .map(|(name, pages)| BlobInfo {
                     name: name.clone(),
-                    size: lock(bytes).len() as u64,
+                    size: lock(pages).size(),
                 })
                 .collect())
         })

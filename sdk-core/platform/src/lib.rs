@@ -12,6 +12,7 @@
 mod blob_store;
 mod clock;
 mod http;
+mod pages;
 mod parallel;
 mod random;
 mod send;

@@ -3,18 +3,19 @@
 //! A chunk is written only when its SHA-256 is the catalogue's, and entered in the journal only when it is written:
 //! whatever is killed at whatever moment costs one unfinished chunk.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::future::{Either, select};
 use kwaainet_engine::gguf::{Gguf, ParseOutcome};
-use kwaainet_platform::{Blob, ByteStream, HttpError, HttpRequest, HttpResponse};
+use kwaainet_platform::{ByteStream, HttpError, HttpRequest, HttpResponse};
 use kwaainet_types::{CHUNK_BYTES, Permit, RunAi, Stage};
 use sha2::{Digest, Sha256};
 
 use super::journal::chunk_len;
 use super::progress::Meter;
 use super::sources::{Exhausted, Sources};
-use super::{ModelStore, Order, Shelf};
+use super::{ModelFile, ModelStore, Origins};
 use crate::NodeError;
 use crate::cancel::Stop;
 
@@ -24,9 +25,8 @@ const STALLED_AFTER: Duration = Duration::from_secs(30);
 /// One fetch under way.
 pub(super) struct Fetch<'a> {
     pub(super) store: &'a ModelStore,
-    pub(super) shelf: &'a Shelf<'a>,
-    pub(super) order: Order<'a>,
-    pub(super) blob: &'a dyn Blob,
+    pub(super) file: &'a ModelFile<'a>,
+    pub(super) origins: Origins<'a>,
     pub(super) stop: &'a Stop,
     pub(super) meter: Meter<'a>,
     /// Bytes from the start that the header's judge wants to see; `None` when it has judged.
@@ -46,12 +46,12 @@ enum Outcome {
 impl Fetch<'_> {
     /// Fetches until nothing is missing.
     pub(super) async fn run(mut self, _permit: &Permit<RunAi>) -> Result<(), NodeError> {
-        let entry = self.order.entry;
-        let mut sources = Sources::new(entry, self.order.gateways, self.order.base);
+        let entry = self.file.entry;
+        let mut sources = Sources::new(entry, self.origins.gateways, self.origins.base);
         self.meter.tell(Stage::Fetch);
         self.judge_header().await?;
         loop {
-            let missing = self.store.missing(self.shelf, entry);
+            let missing = self.store.missing(self.file.shelf, entry);
             let Some(first) = missing.first().copied() else {
                 return Ok(());
             };
@@ -70,7 +70,7 @@ impl Fetch<'_> {
     }
 
     fn exhausted(&self, why: Exhausted, sources: &Sources) -> NodeError {
-        let what = self.order.entry.id.clone();
+        let what = self.file.entry.id.clone();
         let reason = sources.last_failure().to_owned();
         match why {
             Exhausted::Network => NodeError::Network { what, reason },
@@ -142,7 +142,7 @@ impl Fetch<'_> {
         mut skip: u64,
         chunks: &[usize],
     ) -> Result<Outcome, NodeError> {
-        let entry = self.order.entry;
+        let entry = self.file.entry;
         let mut body = response.body;
         let mut buffer: Vec<u8> = Vec::with_capacity(CHUNK_BYTES as usize);
         for chunk in chunks {
@@ -186,7 +186,7 @@ impl Fetch<'_> {
         let busy = resources.begin();
         let hash = hex::encode(Sha256::digest(bytes));
         resources.end(&busy);
-        let entry = self.order.entry;
+        let entry = self.file.entry;
         if !entry
             .chunk_hashes
             .get(chunk)
@@ -195,7 +195,9 @@ impl Fetch<'_> {
             return Ok(false);
         }
         self.write(chunk, bytes).await?;
-        self.meter.verified(bytes.len() as u64);
+        let missing = self.store.missing_bytes(self.file.shelf, entry);
+        let done = entry.bytes.saturating_sub(missing);
+        self.meter.verified(bytes.len() as u64, done);
         self.judge_header().await?;
         resources.wait(self.stop).await?;
         Ok(true)
@@ -203,38 +205,51 @@ impl Fetch<'_> {
 
     async fn write(&self, chunk: usize, bytes: &[u8]) -> Result<(), NodeError> {
         let offset = (chunk as u64).saturating_mul(CHUNK_BYTES);
-        let mut written = self.blob.write_at(offset, bytes).await;
+        let mut written = self.file.blob.write_at(offset, bytes).await;
         if let Err(kwaainet_platform::StoreError::Full { needed, .. }) = written {
             // The host's figure was an estimate; with the least used model gone it may fit.
-            self.store.make_room(self.shelf, self.order.entry, needed).await?;
-            written = self.blob.write_at(offset, bytes).await;
+            self.store
+                .make_room(self.file.shelf, self.file.entry, needed)
+                .await?;
+            written = self.file.blob.write_at(offset, bytes).await;
         }
         match written {
             Err(kwaainet_platform::StoreError::Full { available, .. }) => {
                 return Err(NodeError::NoRoom {
-                    id: self.order.entry.id.clone(),
-                    needed: self.store.missing_bytes(self.shelf, self.order.entry),
+                    id: self.file.entry.id.clone(),
+                    needed: self.store.missing_bytes(self.file.shelf, self.file.entry),
                     available,
                 });
             }
             other => other?,
         }
-        self.blob.flush().await?;
-        self.store.enter(self.shelf, self.order.entry, chunk).await
+        self.file.blob.flush().await?;
+        self.store.enter(self.file.shelf, self.file.entry, chunk).await
     }
 
     /// Refuses a model that cannot run as soon as its header is there, before its tensors are fetched.
     async fn judge_header(&mut self) -> Result<(), NodeError> {
-        let entry = self.order.entry;
+        let judged = self.read_header().await;
+        if self.header_needs.is_none() {
+            self.file.judged.store(true, Ordering::Relaxed);
+            self.store.arrival.wake();
+        }
+        let refused = matches!(judged, Err(NodeError::Engine(_)));
+        self.file.refused.fetch_or(refused, Ordering::Relaxed);
+        judged
+    }
+
+    async fn read_header(&mut self) -> Result<(), NodeError> {
+        let entry = self.file.entry;
         while let Some(needs) = self.header_needs {
-            let have = self.store.verified_prefix(self.shelf, entry);
+            let have = self.store.verified_prefix(self.file.shelf, entry);
             if have < needs.min(entry.bytes) {
                 return Ok(());
             }
             // Twice what it needs: it asks for one string more at a time, and each time reads from the start.
             let length = needs.max(CHUNK_BYTES).saturating_mul(2).min(have);
             let mut bytes = vec![0; length as usize];
-            self.blob.read_at(0, &mut bytes).await?;
+            self.file.blob.read_at(0, &mut bytes).await?;
             match Gguf::parse(&bytes, entry.bytes).map_err(kwaainet_engine::EngineError::from)? {
                 ParseOutcome::Complete(gguf) => {
                     kwaainet_engine::check_runnable(&gguf)?;

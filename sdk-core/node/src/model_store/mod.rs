@@ -1,8 +1,10 @@
 //! Models on this device: fetched in verified chunks, resumed, evicted, deleted.
 
 mod fetch;
+mod file;
 pub(crate) mod journal;
 pub(crate) mod progress;
+mod reading;
 mod room;
 pub(crate) mod sources;
 
@@ -10,17 +12,18 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures::lock::Mutex as AsyncMutex;
+use futures::lock::{Mutex as AsyncMutex, OwnedMutexGuard};
+use futures::task::AtomicWaker;
 use kwaainet_platform::{Blob, BlobStore, MemoryBlobStore, Platform, StoreError};
-use kwaainet_types::{CHUNK_BYTES, KeepModel, ModelEntry, ModelSource, Permit, RunAi};
+use kwaainet_types::{CHUNK_BYTES, KeepModel, ModelEntry, Permit, RunAi};
 use sha2::{Digest, Sha256};
 
 use crate::NodeError;
 use crate::cancel::Stop;
 use crate::resources::SharedResources;
-use fetch::Fetch;
+pub(crate) use file::ModelFile;
 use journal::{Journal, chunk_len, file_blob, journal_blob};
-use progress::{Meter, OnProgress};
+pub(crate) use reading::Reading;
 
 /// Where a model's bytes are put. It lives no longer than the permit it rests on.
 #[derive(Debug, Clone, Copy)]
@@ -47,19 +50,18 @@ impl<'permit> Shelf<'permit> {
     }
 }
 
-/// What to fetch, and from where.
+/// Where to fetch from.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Order<'a> {
-    pub(crate) entry: &'a ModelEntry,
+pub(crate) struct Origins<'a> {
     pub(crate) gateways: &'a [String],
     /// URL that relative sources are relative to.
     pub(crate) base: Option<&'a str>,
 }
 
-/// A model that is here in full.
-pub(crate) struct Fetched {
-    pub(crate) blob: Arc<dyn Blob>,
-    pub(crate) source: ModelSource,
+/// Leave to change what is here of a model. One at a time has it; others wait.
+#[derive(Debug)]
+pub(crate) struct Alone {
+    _guard: OwnedMutexGuard<()>,
 }
 
 type Journals = BTreeMap<String, Journal>;
@@ -72,8 +74,10 @@ pub struct ModelStore {
     /// Journals of the device and of memory.
     journals: [Mutex<Journals>; 2],
     scanned: AsyncMutex<bool>,
-    /// One fetch per model at a time; others wait for it.
-    fetching: Mutex<BTreeMap<String, Arc<AsyncMutex<()>>>>,
+    /// Held by whoever fetches, loads or checks a model.
+    alone: Mutex<BTreeMap<String, Arc<AsyncMutex<()>>>>,
+    /// Wakes the one who loads from a file whose chunks are still arriving.
+    arrival: AtomicWaker,
     /// How often a model is in use; it is not evicted meanwhile.
     pins: Mutex<BTreeMap<String, usize>>,
 }
@@ -123,7 +127,8 @@ impl ModelStore {
             memory: MemoryBlobStore::default(),
             journals: [Mutex::default(), Mutex::default()],
             scanned: AsyncMutex::new(false),
-            fetching: Mutex::default(),
+            alone: Mutex::default(),
+            arrival: AtomicWaker::new(),
             pins: Mutex::default(),
         }
     }
@@ -185,66 +190,12 @@ impl ModelStore {
             .unwrap_or(0)
     }
 
-    /// Fetches what is missing of a model and opens it.
-    ///
-    /// Dropping the future at any moment loses at most the chunk that was arriving.
-    pub(crate) async fn fetch(
-        &self,
-        permit: &Permit<RunAi>,
-        shelf: &Shelf<'_>,
-        order: Order<'_>,
-        stop: &Stop,
-        to: &dyn OnProgress,
-    ) -> Result<Fetched, NodeError> {
-        let entry = order.entry;
-        let fetching = Arc::clone(lock(&self.fetching).entry(entry.id.clone()).or_default());
-        let _one_at_a_time = stop.race(fetching.lock()).await?;
-        let _pin = self.pin(&entry.id);
-        if shelf.kept {
-            self.scan().await?;
+    /// Waits for whoever fetches, loads or checks this model.
+    pub(crate) async fn alone(&self, id: &str) -> Alone {
+        let alone = Arc::clone(lock(&self.alone).entry(id.to_owned()).or_default());
+        Alone {
+            _guard: alone.lock_owned().await,
         }
-        let blobs = self.blobs(shelf);
-        self.open_journal(shelf, entry).await?;
-        let missing = self.missing_bytes(shelf, entry);
-        if missing > 0 {
-            self.make_room(shelf, entry, missing).await?;
-        }
-        let blob = blobs.open(&file_blob(&entry.id), true).await?;
-        if missing > 0 {
-            let clock = &*self.platform.clock;
-            let fetch = Fetch {
-                store: self,
-                shelf,
-                order,
-                blob: &*blob,
-                stop,
-                meter: Meter::new(
-                    &entry.id,
-                    entry.bytes.saturating_sub(missing),
-                    entry.bytes,
-                    clock,
-                    to,
-                ),
-                header_needs: Some(0),
-            };
-            if let Err(error) = fetch.run(permit).await {
-                if matches!(error, NodeError::Engine(_)) {
-                    // It can never run here: what was fetched of it is of no use.
-                    drop(blob);
-                    self.remove(shelf, &entry.id).await?;
-                }
-                return Err(error);
-            }
-        }
-        self.touch(shelf, &entry.id).await?;
-        Ok(Fetched {
-            blob,
-            source: if missing > 0 {
-                ModelSource::Network
-            } else {
-                ModelSource::Device
-            },
-        })
     }
 
     /// Makes sure that there is a journal that is about this very file.
@@ -319,17 +270,29 @@ impl ModelStore {
     }
 
     /// Hashes every chunk on the device again; those that are wrong will be fetched again. Returns them.
-    pub(crate) async fn verify(&self, entry: &ModelEntry, stop: &Stop) -> Result<Vec<usize>, NodeError> {
-        let fetching = Arc::clone(lock(&self.fetching).entry(entry.id.clone()).or_default());
-        let _not_while_fetching = stop.race(fetching.lock()).await?;
+    pub(crate) async fn verify(
+        &self,
+        _alone: &Alone,
+        entry: &ModelEntry,
+        stop: &Stop,
+    ) -> Result<Vec<usize>, NodeError> {
         self.scan().await?;
         let shelf = Shelf {
             kept: true,
             permit: PhantomData,
         };
         let blob = self.platform.store.open(&file_blob(&entry.id), false).await?;
+        let missing = {
+            let journals = self.journals(&shelf);
+            let journal = journals.get(&entry.id).filter(|journal| journal.is_of(entry));
+            journal.map_or_else(Vec::new, |journal| journal.missing(entry))
+        };
         let mut wrong = Vec::new();
         for chunk in 0..entry.chunk_hashes.len() {
+            // What has not arrived is not wrong.
+            if missing.binary_search(&chunk).is_ok() {
+                continue;
+            }
             if !self.is_right(&*blob, entry, chunk).await? {
                 wrong.push(chunk);
             }
@@ -378,13 +341,16 @@ impl ModelStore {
 
     /// Notes that a chunk is verified and written.
     async fn enter(&self, shelf: &Shelf<'_>, entry: &ModelEntry, chunk: usize) -> Result<(), NodeError> {
-        let Some(mut journal) = self.journals(shelf).get(&entry.id).cloned() else {
-            // Deleted under our feet: without a journal the fetch would never end.
-            return Err(StoreError::NotFound(journal_blob(&entry.id)).into());
-        };
+        // Deleted under our feet: without a journal the fetch would never end.
+        let gone = || StoreError::NotFound(journal_blob(&entry.id));
+        let mut journal = self.journals(shelf).get(&entry.id).cloned().ok_or_else(gone)?;
         journal.set(chunk, true);
         journal.write_bit(self.blobs(shelf), &entry.id, chunk).await?;
-        self.journals(shelf).insert(entry.id.clone(), journal);
+        self.journals(shelf)
+            .get_mut(&entry.id)
+            .ok_or_else(gone)?
+            .set(chunk, true);
+        self.arrival.wake();
         Ok(())
     }
 
@@ -415,13 +381,9 @@ impl ModelStore {
 
     /// Deletes a model from the device and from memory, unless it is being fetched or loaded.
     pub(crate) async fn delete(&self, id: &str) -> Result<(), NodeError> {
-        let fetching = lock(&self.fetching).get(id).cloned();
-        let _not_fetched_meanwhile = match &fetching {
-            Some(fetching) => Some(
-                fetching
-                    .try_lock()
-                    .ok_or_else(|| NodeError::InUse(id.to_owned()))?,
-            ),
+        let alone = lock(&self.alone).get(id).cloned();
+        let _meanwhile = match &alone {
+            Some(alone) => Some(alone.try_lock().ok_or_else(|| NodeError::InUse(id.to_owned()))?),
             None => None,
         };
         if lock(&self.pins).contains_key(id) {

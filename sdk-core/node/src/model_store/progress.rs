@@ -64,10 +64,10 @@ impl<'a> Meter<'a> {
         });
     }
 
-    /// Bytes that arrived and were verified.
-    pub(crate) fn verified(&mut self, bytes: u64) {
+    /// So many bytes more arrived and were verified; with them it is so many in all.
+    pub(crate) fn verified(&mut self, bytes: u64, done: u64) {
         let now = self.clock.monotonic_ms();
-        self.done = self.done.saturating_add(bytes);
+        self.done = done;
         self.arrived.push_back((now, bytes));
         while self.arrived.front().is_some_and(|(at, _)| now - at > WINDOW_MS) {
             self.arrived.pop_front();

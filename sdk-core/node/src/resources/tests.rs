@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use kwaainet_platform::{
-    BoxFuture, Clock, ManualClock, Parallel, Platform, Random as _, SeededRandom, boxed,
+    BoxFuture, Clock, ManualClock, Parallel, Platform, Random as _, ReadAt, SeededRandom, StoreError, boxed,
 };
 use kwaainet_types::{ConsentGrant, ResourceLimits};
 
@@ -294,4 +294,42 @@ fn tokens_are_computed_by_one_thread_while_others_hold_the_second_one_up() {
     assert_eq!(alone(false, 0, 80), 0, "a prompt has all threads");
     alone(true, 1, 0);
     assert_eq!(alone(true, 1, 0), 0, "it is over");
+}
+
+/// A file whose reads take their time.
+struct SlowFile(Arc<LateClock>, Duration);
+
+impl ReadAt for SlowFile {
+    fn size(&self) -> u64 {
+        u64::MAX
+    }
+
+    fn read_at<'a>(&'a self, _: u64, _: &'a mut [u8]) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.0.manual.advance(self.1);
+        boxed(async { Ok(()) })
+    }
+}
+
+#[test]
+fn who_computes_between_reads_keeps_to_the_cap_and_pays_for_no_waiting() {
+    // What is earned while waiting counts, up to the most credit: 20 ms of work here.
+    for (waiting, expected_ms) in [(0, 40.0 / 0.2), (80, 40.0 / 0.2), (1000, 1100.0)] {
+        let bench = Bench::new(20, 1, 1, false);
+        let start = bench.now();
+        let file = SlowFile(Arc::clone(&bench.clock), Duration::from_millis(waiting));
+        let paced = Paced::new(&file, &bench.resources, &bench.stop);
+        for at in 0..100 {
+            let read = paced.read_at(at, &mut []).now_or_never();
+            assert_eq!(read, Some(Ok(())));
+            bench.clock.manual.advance(Duration::from_millis(40));
+        }
+        drop(paced);
+        let busy = bench.resources.busy_ms();
+        assert!((busy - 4000.0).abs() < 1.0, "busy for {busy} ms of 4000");
+        let each = (bench.now() - start) / 100.0;
+        assert!(
+            (each / expected_ms - 1.0).abs() < 0.05,
+            "{each} ms each, waiting {waiting}"
+        );
+    }
 }

@@ -14,6 +14,8 @@ use kwaainet_types::{ChatMessage, FinishReason, Permit, RunAi, ToolOptions};
 
 /// Tokens of a prompt read in one step.
 const SLICE: usize = 4;
+/// Bytes of a file read at once.
+const PIECE: u64 = 300_000;
 /// Time of one step.
 const STEP: Duration = Duration::from_millis(20);
 
@@ -21,6 +23,8 @@ const STEP: Duration = Duration::from_millis(20);
 pub(crate) struct FakeEngine {
     clock: Arc<ManualClock>,
     pub(crate) loads: Arc<AtomicUsize>,
+    /// What the load under way, or the last one, has read.
+    pub(crate) read: Arc<Mutex<Vec<u8>>>,
     pub(crate) steps: Arc<AtomicUsize>,
     /// Loads that will say that the file is damaged.
     pub(crate) damaged: Arc<AtomicUsize>,
@@ -37,6 +41,7 @@ impl FakeEngine {
         Self {
             clock,
             loads: Arc::default(),
+            read: Arc::default(),
             steps: Arc::default(),
             damaged: Arc::default(),
             runs: Arc::default(),
@@ -55,15 +60,21 @@ impl InferenceEngine for FakeEngine {
         progress: LoadProgress<'a>,
     ) -> BoxFuture<'a, Result<Arc<dyn RunnableModel>, EngineError>> {
         boxed(async move {
-            let mut magic = [0; 4];
-            file.read_at(0, &mut magic).await.map_err(EngineError::Read)?;
-            assert_eq!(&magic, b"GGUF", "only whole files are loaded");
-            if self.damaged.load(Ordering::Relaxed) > 0 {
-                self.damaged.fetch_sub(1, Ordering::Relaxed);
-                return Err(GgufError::WrongMagic { found: magic }.into());
+            self.read.lock().unwrap().clear();
+            let mut at = 0;
+            while at < file.size() {
+                let mut piece = vec![0; PIECE.min(file.size() - at) as usize];
+                file.read_at(at, &mut piece).await.map_err(EngineError::Read)?;
+                at += piece.len() as u64;
+                self.read.lock().unwrap().extend(piece);
+                progress.loaded(at, file.size());
+                if self.damaged.load(Ordering::Relaxed) > 0 {
+                    self.damaged.fetch_sub(1, Ordering::Relaxed);
+                    return Err(GgufError::WrongMagic { found: *b"GGML" }.into());
+                }
             }
+            assert!(self.read.lock().unwrap().starts_with(b"GGUF"));
             self.loads.fetch_add(1, Ordering::Relaxed);
-            progress.loaded(file.size(), file.size());
             Ok(Arc::new(FakeModel {
                 engine: self.clone(),
                 context: wish.context_length as usize,

@@ -7,10 +7,12 @@
     reason = "tests fail by panicking, their helpers too"
 )]
 
+mod arriving;
 mod catalogue;
 mod chat;
 mod consent;
 mod fake_engine;
+mod held;
 mod home;
 mod ports;
 mod store;

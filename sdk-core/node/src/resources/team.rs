@@ -18,7 +18,7 @@ const LONGEST_REST: usize = 512;
 
 /// Chooses between one thread and all of them.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct Team {
     alone: bool,
     /// Of the newest steps in milliseconds, in the mode that is in use.
     times: Vec<f64>,
@@ -31,7 +31,7 @@ pub(super) struct Pace {
     next_rest: usize,
 }
 
-impl Default for Pace {
+impl Default for Team {
     fn default() -> Self {
         Self {
             alone: false,
@@ -44,7 +44,7 @@ impl Default for Pace {
     }
 }
 
-impl Pace {
+impl Team {
     /// Whether the next step is to be computed by one thread.
     pub(super) fn is_alone(&self) -> bool {
         self.alone
@@ -116,44 +116,44 @@ mod tests {
 
     /// Steps of two threads on two processors, one of which another program has for `busy` of a hundred time slices; what
     /// they took together, and how many were computed by one thread.
-    fn steps(pace: &mut Pace, count: usize, busy: u64, random: &SeededRandom) -> (f64, usize) {
+    fn steps(team: &mut Team, count: usize, busy: u64, random: &SeededRandom) -> (f64, usize) {
         let (mut total, mut alone) = (0.0, 0);
         for _ in 0..count {
             let noise = 1.0 + (random.next_u64() % 100) as f64 / 2000.0;
             // One thread takes 15 ms and moves to the processor that is free; of two, one may be held up for a slice.
             let held_up = random.next_u64() % 100 < busy;
             let ms = noise
-                * if pace.is_alone() {
+                * if team.is_alone() {
                     15.0
                 } else if held_up {
                     22.0
                 } else {
                     9.0
                 };
-            alone += usize::from(pace.is_alone());
+            alone += usize::from(team.is_alone());
             total += ms;
-            pace.took(ms);
+            team.took(ms);
         }
         (total, alone)
     }
 
     #[test]
     fn alike_steps_are_never_a_reason_to_try() {
-        let (_, alone) = steps(&mut Pace::default(), 10_000, 0, &SeededRandom::new(1));
+        let (_, alone) = steps(&mut Team::default(), 10_000, 0, &SeededRandom::new(1));
         assert_eq!(alone, 0);
     }
 
     #[test]
     fn one_thread_is_chosen_where_others_hold_it_up_and_all_of_them_when_that_is_over() {
         let random = SeededRandom::new(2);
-        let mut pace = Pace::default();
+        let mut team = Team::default();
         for _ in 0..20 {
-            steps(&mut pace, 1000, 80, &random);
-            let (total, _) = steps(&mut pace, 1000, 80, &random);
+            steps(&mut team, 1000, 80, &random);
+            let (total, _) = steps(&mut team, 1000, 80, &random);
             // At most a twentieth slower than one thread alone; two take 19.4 ms.
             assert!(total < 1.05 * 15.4 * 1000.0, "{total}");
-            steps(&mut pace, 1000, 0, &random);
-            let (total, _) = steps(&mut pace, 1000, 0, &random);
+            steps(&mut team, 1000, 0, &random);
+            let (total, _) = steps(&mut team, 1000, 0, &random);
             assert!(total < 1.02 * 9.25 * 1000.0, "{total}");
         }
     }
@@ -163,7 +163,7 @@ mod tests {
         let random = SeededRandom::new(3);
         for busy in [5, 10, 20, 30] {
             let best = 1.025 * (9.0 + 13.0 * busy as f64 / 100.0);
-            let (total, alone) = steps(&mut Pace::default(), 10_000, busy, &random);
+            let (total, alone) = steps(&mut Team::default(), 10_000, busy, &random);
             assert!(total < 1.05 * best * 10_000.0, "{busy} %: {total}, {alone} alone");
         }
     }
