@@ -86,7 +86,7 @@ export class ModelWatch {
     }
   }
 
-  /** Holds the fetch; what is kept on the device stays. */
+  /** Holds the fetch; what has arrived stays. */
   pause(): void {
     this.#fetching?.abort();
     this.#fetching = null;
