@@ -353,7 +353,7 @@ for_each_isa! {
     ///
     /// # Safety
     /// As [`attend_spans`].
-    #[cfg_attr(target_arch = "wasm32", inline(never))]
+    #[inline(never)]
     unsafe fn attend_tile<W: Float, const T: usize>(
         heads: Heads,
         positions: &[usize],

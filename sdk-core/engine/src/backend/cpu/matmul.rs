@@ -177,7 +177,7 @@ impl Panels<'_> {
 
     // A browser compiles a function as a whole when it gets hot. With all formats in one, a visitor waits for the kernels
     // of each, and they share its registers badly.
-    #[cfg_attr(target_arch = "wasm32", inline(never))]
+    #[inline(never)]
     unsafe fn quantised<F: Format>(self) {
         let groups = self.x.columns / GROUP;
         for index in self.from..self.to {
@@ -206,7 +206,7 @@ impl Panels<'_> {
         }
     }
 
-    #[cfg_attr(target_arch = "wasm32", inline(never))]
+    #[inline(never)]
     unsafe fn float<W: Float>(self) {
         let columns = self.x.columns;
         // A product with one vector takes what memory gives: all panels in one go. Several find a panel in the cache.
