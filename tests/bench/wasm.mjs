@@ -1,4 +1,4 @@
-/** Builds candle and our engine alone as wasm (tests/bench/wasm), the way that sdk-wasm is built. Only the bench does. */
+/** Builds candle, our engine and its layers alone as wasm (tests/bench/wasm), as sdk-wasm is built. Only the bench does. */
 import { spawnSync } from "node:child_process";
 import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
@@ -12,7 +12,7 @@ const target = join(process.env.CARGO_TARGET_DIR ?? join(root, "target"), "bench
 
 export const wasmFolder = join(target, "pkg");
 const files = ["kwaainet.js", "kwaainet_bg.wasm"];
-const crates = { candle: "bench-candle", engine: "bench-engine" };
+const crates = { candle: "bench-candle", layers: "bench-layers", engine: "bench-engine" };
 
 function run(args, cwd, env = {}) {
   const { status, error } = spawnSync("cargo", args, {
@@ -29,13 +29,17 @@ export function candleVersion() {
   return /name = "candle-transformers"\nversion = "([^"]+)"/.exec(lock)[1];
 }
 
-/** Builds both; `{what, wasm, brotli}` of each, in bytes. */
+/** Builds all; `{what, wasm, brotli}` of each, in bytes. */
 export function buildWasm() {
   const packages = Object.values(crates).flatMap((crate) => ["-p", crate]);
   run(["build", "--locked", "--profile", "wasm", "--target", triple, ...packages], join(here, "wasm"), {
     CARGO_TARGET_DIR: target,
   });
-  const names = { candle: `candle ${candleVersion()}`, engine: "kwaainet-engine" };
+  const names = {
+    candle: `candle ${candleVersion()}`,
+    layers: "kwaainet-engine, its layers",
+    engine: "kwaainet-engine",
+  };
   return Object.entries(crates).map(([name, crate]) => {
     const wasm = join(target, triple, "wasm", `${crate.replace("-", "_")}.wasm`);
     const out = join(wasmFolder, name);

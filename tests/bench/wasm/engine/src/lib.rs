@@ -1,38 +1,17 @@
 //! Our engine alone with the same exports as `../candle`: what it weighs without a node, a store and a consent panel.
 
+mod file;
+
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use js_sys::{Function, Uint8Array};
+use js_sys::Function;
 use kwaainet_engine::{LoadOptions, LoadedModel, Sampler, SamplerOptions, Session};
-use kwaainet_platform::{BoxFuture, ReadAt, StoreError, boxed};
 use kwaainet_types::{ConsentGrant, Permit, RunAi};
 use wasm_bindgen::prelude::*;
 
-/// A file on the device: `read(offset, into)` fills the array and is synchronous.
-struct File {
-    read: Function,
-    size: u64,
-}
-
-impl ReadAt for File {
-    fn size(&self) -> u64 {
-        self.size
-    }
-
-    fn read_at<'a>(&'a self, offset: u64, buf: &'a mut [u8]) -> BoxFuture<'a, Result<(), StoreError>> {
-        boxed(async move {
-            let array = Uint8Array::new_with_length(buf.len() as u32);
-            let at = JsValue::from_f64(offset as f64);
-            self.read
-                .call2(&JsValue::NULL, &at, &array)
-                .map_err(|error| StoreError::Invalid(format!("{error:?}")))?;
-            array.copy_to(buf);
-            Ok(())
-        })
-    }
-}
+use self::file::File;
 
 /// A model, and what it has read.
 #[wasm_bindgen]
