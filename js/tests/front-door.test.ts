@@ -208,12 +208,11 @@ describe("the wire", () => {
 
 test("the shell is our folder and nothing else of a site", () => {
   const folder = "https://cdn.example/kwaainet/";
-  const ours = ["frame.html", "frame.html?x", "assets/worker-abc.js"];
+  const ours = ["frame.html", "frame.html?x", "assets/worker-abc.js", "assets/simd-abc.wasm"];
   const theirs = [
     "models/a.gguf",
     "sovereign-ai.js",
     "assets/deep/x.js",
-    "assets/simd-abc.wasm",
     "kwaainet-sw.js",
     "models.json",
     "",

@@ -3,16 +3,10 @@ import { CACHE_PREFIX } from "../host/service-worker-messages.js";
 
 const NAME = `${CACHE_PREFIX}1`;
 
-/**
- * Whether a request is for a file of ours: the frame, or something immutable beside it. Not the wasm, which its worker
- * looks up here itself when there is no network: what Chromium has compiled it keeps with its own cache's files, and not
- * with answers of a service worker.
- */
+/** Whether a request is for a file of ours: the frame, or something immutable beside it. */
 export function isShell(url: URL, folder: string): boolean {
   if (url.origin !== new URL(folder).origin || !url.href.startsWith(folder)) return false;
-  return /^(frame\.html|assets\/[^/]+(?<!\.wasm))$/.test(
-    url.href.slice(folder.length).replace(/[?#].*$/, ""),
-  );
+  return /^(frame\.html|assets\/[^/]+)$/.test(url.href.slice(folder.length).replace(/[?#].*$/, ""));
 }
 
 /** Immutable files from the cache; the frame from the network as long as there is one. */
@@ -44,7 +38,6 @@ export async function keepShell(urls: readonly string[]): Promise<void> {
   }
 }
 
-/** For a node in the service worker itself. */
 export async function fromShell(url: string): Promise<Response> {
   return (await caches.match(url)) ?? fetch(url);
 }

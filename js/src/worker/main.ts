@@ -7,7 +7,6 @@ import { errorToBody } from "../protocol/errors.js";
 import { asPort } from "../protocol/port.js";
 import type { Missing } from "../protocol/types.js";
 import { startNode } from "./node.js";
-import { fetchOrKept } from "./wasm-file.js";
 
 /** The part of DedicatedWorkerGlobalScope that is used; the DOM library types only windows. */
 interface Scope {
@@ -55,14 +54,7 @@ async function start(message: WorkerStart): Promise<NodeHost> {
     id,
     new BroadcastChannel(BUS_NAME),
     locks,
-    () =>
-      startNode({
-        host: message.host,
-        deployment,
-        missing,
-        webLocks: locks !== undefined,
-        fetchWasm: fetchOrKept,
-      }),
+    () => startNode({ host: message.host, deployment, missing, webLocks: locks !== undefined }),
     {
       onFault: (error) => scope.postMessage({ type: "fault", error }),
       ...(elsewhere ? { onLost: tick, onWanted: tick } : {}),

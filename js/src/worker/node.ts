@@ -24,8 +24,8 @@ export interface NodeStart {
   readonly deployment: Deployment;
   readonly missing: readonly Missing[];
   readonly webLocks: boolean;
-  /** Where the wasm comes from. */
-  readonly fetchWasm: (url: string) => Promise<Response>;
+  /** Where the wasm comes from, if not simply from the network. */
+  readonly fetchWasm?: (url: string) => Promise<Response>;
 }
 
 export async function startNode({
@@ -73,11 +73,11 @@ export async function startNode({
 async function load(
   probes: Probes,
   assets: Deployment["assets"],
-  fetchWasm: NodeStart["fetchWasm"],
+  fetchWasm?: NodeStart["fetchWasm"],
 ): Promise<{ glue: Glue; found: Probes }> {
   const { glue, url } = await chooseBuild(assets, runsThreadsBuild(probes));
   try {
-    await glue.default({ module_or_path: fetchWasm(url) });
+    await glue.default({ module_or_path: fetchWasm?.(url) ?? url });
     return { glue, found: probes };
   } catch (cause) {
     // What `new WebAssembly.Memory` throws where the addresses cannot be had: small devices, many tabs.
