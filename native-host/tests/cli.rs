@@ -86,7 +86,7 @@ fn answers_follow_a_schema_or_a_grammar_given_as_text_or_as_a_file() {
     let schema = r#"{"enum": ["on", "off"]}"#;
     let grammar = "root ::= (\"on\" | \"off\")";
     let files = [("--json-schema", schema), ("--grammar", grammar)].map(|(flag, content)| {
-        let path = dir.path(&flag[2..]);
+        let path = dir.path(flag.trim_start_matches("--"));
         std::fs::write(&path, content).unwrap();
         (flag, text(&path).to_owned())
     });
