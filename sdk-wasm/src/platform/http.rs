@@ -3,15 +3,16 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use js_sys::{Reflect, Uint8Array};
+use js_sys::{ArrayBuffer, Function, Reflect, Uint8Array};
 use kwaainet_platform::{
     BoxFuture, ByteStream, Clock as _, HttpClient, HttpError, HttpRequest, HttpResponse, boxed,
 };
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{
-    AbortController, ReadableStreamDefaultReader, ReferrerPolicy, Request, RequestCache, RequestCredentials,
-    RequestInit, RequestMode, Response,
+    AbortController, ReadableStream, ReadableStreamByobReader, ReadableStreamDefaultReader,
+    ReadableStreamGetReaderOptions, ReadableStreamReaderMode, ReferrerPolicy, Request, RequestCache,
+    RequestCredentials, RequestInit, RequestMode, Response,
 };
 
 use crate::error::reason;
@@ -85,9 +86,7 @@ async fn get(request: HttpRequest, clock: Rc<BrowserClock>) -> Result<HttpRespon
         .ok()
         .flatten()
         .and_then(|length| length.parse().ok());
-    let reader = response
-        .body()
-        .map(|body| body.get_reader().unchecked_into::<ReadableStreamDefaultReader>());
+    let reader = response.body().map(|body| Reader::of(&body));
     Ok(HttpResponse {
         status: response.status(),
         content_length,
@@ -101,11 +100,53 @@ async fn get(request: HttpRequest, clock: Rc<BrowserClock>) -> Result<HttpRespon
     })
 }
 
+/// Bytes that are read at once, where the buffer is ours.
+const BUFFER_BYTES: u32 = 256 * 1024;
+
+enum Reader {
+    /// The browser makes an array for each piece, and does not hurry to free them while the worker computes: with a model
+    /// that is loaded while it arrives, that was a hundred megabytes.
+    Default(ReadableStreamDefaultReader),
+    /// It fills the same buffer each time; `None` while the browser has it.
+    Byob(ReadableStreamByobReader, Option<ArrayBuffer>),
+}
+
+impl Reader {
+    fn of(body: &ReadableStream) -> Self {
+        let options = ReadableStreamGetReaderOptions::new();
+        options.set_mode(ReadableStreamReaderMode::Byob);
+        // By hand, because it throws where bodies are not streams of bytes.
+        let reader = Reflect::get(body, &"getReader".into())
+            .and_then(|method| method.unchecked_into::<Function>().call1(body, &options));
+        match reader {
+            Ok(reader) => Self::Byob(reader.unchecked_into(), None),
+            Err(_) => Self::Default(body.get_reader().unchecked_into()),
+        }
+    }
+
+    fn read(&mut self) -> js_sys::Promise {
+        match self {
+            Self::Default(reader) => reader.read(),
+            Self::Byob(reader, buffer) => {
+                let buffer = buffer.take().unwrap_or_else(|| ArrayBuffer::new(BUFFER_BYTES));
+                reader.read_with_array_buffer_view(&Uint8Array::new(&buffer))
+            }
+        }
+    }
+
+    /// What the browser gives back in place of the buffer that it was lent.
+    fn take_back(&mut self, piece: &Uint8Array) {
+        if let Self::Byob(_, buffer) = self {
+            *buffer = Some(piece.buffer());
+        }
+    }
+}
+
 struct Body {
     url: String,
     abort: AbortController,
     /// `None` at the end, and for answers without a body.
-    reader: Option<ReadableStreamDefaultReader>,
+    reader: Option<Reader>,
     clock: Rc<BrowserClock>,
     /// When the event loop last had a turn.
     turn: f64,
@@ -118,7 +159,7 @@ impl ByteStream for Body {
                 self.clock.sleep(Duration::ZERO).await;
                 self.turn = self.clock.monotonic_ms();
             }
-            let reader = self.reader.as_ref()?;
+            let reader = self.reader.as_mut()?;
             let failed = |error: JsValue| HttpError::Network {
                 url: self.url.clone(),
                 reason: reason(&error),
@@ -138,7 +179,11 @@ impl ByteStream for Body {
             }
             let value = Reflect::get(&piece, &"value".into()).unwrap_or_default();
             Some(match value.dyn_into::<Uint8Array>() {
-                Ok(bytes) => Ok(bytes.to_vec()),
+                Ok(bytes) => {
+                    let copy = bytes.to_vec();
+                    reader.take_back(&bytes);
+                    Ok(copy)
+                }
                 Err(_) => Err(failed("the body is not made of bytes".into())),
             })
         })

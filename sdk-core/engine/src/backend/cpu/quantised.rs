@@ -102,7 +102,9 @@ unsafe fn quantised_body<S: Simd, F: Format, const T: usize>(
     while lane < PANEL {
         // SAFETY: the panel has `groups` groups and their scales, the tile `groups` groups of T tokens.
         unsafe {
-            let sums = if F::PLANES.scales.is_super() {
+            let sums = if T == 1 && F::PLANES.bytes && S::DOT_BYTES {
+                bytes_of_one::<S, F, T>(panel, groups, tokens, lane)
+            } else if F::PLANES.scales.is_super() {
                 super_blocks::<S, F, T>(panel, groups, tokens, lane)
             } else {
                 blocks::<S, F, T>(panel, groups, tokens, lane)
@@ -170,6 +172,46 @@ unsafe fn blocks<S: Simd, F: Format, const T: usize>(
                         acc[token] = S::mul_add(min, S::floats(*tokens.sums.add(token)), acc[token]);
                     }
                 }
+            }
+            weights = weights.add(planes.group_bytes());
+            scales = scales.add(planes.scales.bytes());
+            tokens = tokens.next_group::<T>();
+        }
+        acc
+    }
+}
+
+/// Whole bytes, for one token: its activations are prepared once for all rows of the panel.
+#[inline(always)]
+unsafe fn bytes_of_one<S: Simd, F: Format, const T: usize>(
+    panel: *const u8,
+    groups: usize,
+    tokens: Tile<S>,
+    lane: usize,
+) -> [[S::Floats; T]; MOST_PARTS] {
+    // SAFETY: the caller's promise, see `quantised_tile`.
+    unsafe {
+        let planes = F::PLANES;
+        let mut acc = [[S::floats(0.0); T]; MOST_PARTS];
+        let mut weights = panel.add(4 * lane);
+        let mut scales = panel.add(groups * planes.group_bytes() + 2 * lane);
+        let mut tokens = tokens;
+        for _ in 0..groups {
+            let mut totals = [S::ints(0); MOST_PARTS];
+            macro_rules! chunk {
+                ($($chunk:expr),*) => {$(
+                    let split = S::split(S::quad(tokens.quants.add(4 * $chunk)));
+                    for part in 0..parts::<S, T>() {
+                        let weights = S::load(weights.add($chunk * VECTOR + 4 * S::LANES * part));
+                        totals[part] = S::dot_bytes(totals[part], weights, split);
+                    }
+                )*};
+            }
+            chunk!(0, 1, 2, 3, 4, 5, 6, 7);
+            for part in 0..parts::<S, T>() {
+                let scale = S::load_f16(scales.add(2 * S::LANES * part));
+                let scale = S::mul(scale, S::floats(*tokens.scales));
+                acc[part][0] = S::mul_add(S::to_floats(totals[part]), scale, acc[part][0]);
             }
             weights = weights.add(planes.group_bytes());
             scales = scales.add(planes.scales.bytes());

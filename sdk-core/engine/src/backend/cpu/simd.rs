@@ -53,6 +53,18 @@ pub(crate) trait Simd: Copy + 'static {
     unsafe fn dot_unsigned(sums: Self::Sums, weights: Self::Bytes, quad: Self::Quad) -> Self::Sums;
     /// Adds the products of signed bytes (plus `SIGNED_OFFSET`) with activations.
     unsafe fn dot_signed(sums: Self::Sums, weights: Self::Bytes, quad: Self::Quad) -> Self::Sums;
+    /// Whether one token's products with signed bytes are added to whole integers, by `dot_bytes`, instead of `dot_signed`.
+    const DOT_BYTES: bool = false;
+    /// As `dot_signed`, without its offset, to sums of 32 bits. Called only with `DOT_BYTES`.
+    #[inline(always)]
+    unsafe fn dot_bytes(sums: Self::Ints, _weights: Self::Bytes, _split: [Self::Quad; 2]) -> Self::Ints {
+        sums
+    }
+    /// Four activations, for `dot_bytes`: what is above zero, and what is below it without its sign.
+    #[inline(always)]
+    unsafe fn split(quad: Self::Quad) -> [Self::Quad; 2] {
+        [quad, quad]
+    }
     /// Makes room in sums that are narrower than 32 bits; see `widens_before` in `quantised`.
     #[inline(always)]
     unsafe fn widen(sums: Self::Sums) -> Self::Sums {

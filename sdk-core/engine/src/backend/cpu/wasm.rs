@@ -20,6 +20,7 @@ impl Simd for Simd128 {
     const LANES: usize = 4;
     const SIGNED_OFFSET: i32 = dot::SIGNED_OFFSET;
     const TILE: usize = dot::TILE;
+    const DOT_BYTES: bool = dot::DOT_BYTES;
     type Bytes = v128;
     type Sums = dot::Sums;
     type Ints = v128;
@@ -66,6 +67,14 @@ impl Simd for Simd128 {
     #[inline(always)]
     unsafe fn dot_signed(sums: dot::Sums, weights: v128, quad: v128) -> dot::Sums {
         dot::dot_signed(sums, weights, quad)
+    }
+    #[inline(always)]
+    unsafe fn split(quad: v128) -> [v128; 2] {
+        dot::split(quad)
+    }
+    #[inline(always)]
+    unsafe fn dot_bytes(sums: v128, weights: v128, split: [v128; 2]) -> v128 {
+        dot::dot_bytes(sums, weights, split)
     }
     #[inline(always)]
     unsafe fn widen(sums: dot::Sums) -> dot::Sums {

@@ -8,6 +8,7 @@ pub(crate) const NAME: &str = "simd128";
 pub(crate) const SIGNED_OFFSET: i32 = 0;
 /// Two sums for each token: more than four tokens do not fit into the 16 registers of x86.
 pub(crate) const TILE: usize = 4;
+pub(crate) const DOT_BYTES: bool = false;
 
 /// Two half-sums of rows 0 and 1, and of rows 2 and 3: the instruction adds pairs of i16, a row has four.
 pub(crate) type Sums = [v128; 2];
@@ -39,6 +40,16 @@ pub(super) fn dot_signed(sums: Sums, weights: v128, quad: v128) -> Sums {
         i32x4_add(sums[0], i32x4_dot_i16x8(i16x8_extend_low_i8x16(weights), quad)),
         i32x4_add(sums[1], i32x4_dot_i16x8(i16x8_extend_high_i8x16(weights), quad)),
     ]
+}
+
+#[inline(always)]
+pub(super) fn split(quad: v128) -> [v128; 2] {
+    [quad, quad]
+}
+
+#[inline(always)]
+pub(super) fn dot_bytes(sums: v128, _weights: v128, _split: [v128; 2]) -> v128 {
+    sums
 }
 
 #[inline(always)]
