@@ -3,7 +3,7 @@
  * type in `kwaainet-types`, or is wired together in `kwaainet-node`.
  */
 const core = ["kwaainet-types", "kwaainet-platform"];
-const spokes = ["kwaainet-engine"];
+const spokes = ["kwaainet-engine", "kwaainet-network"];
 
 export const layers = {
   "kwaainet-types": [],
