@@ -13,6 +13,7 @@ export const layers = {
   "kwaainet-testkit": [...core, ...spokes, "kwaainet-node"],
   "kwaainet-sdk-wasm": [...core, ...spokes, "kwaainet-node"],
   "kwaainet-bindgen": [],
+  "kwaainet-simulation": [...core, "kwaainet-network"],
   kwaainet: [...core, ...spokes, "kwaainet-node"],
 };
 

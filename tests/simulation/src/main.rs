@@ -1,0 +1,162 @@
+//! Discovery and planning of up to a million nodes: our own code, over a simulated Kademlia.
+//!
+//! What is real is the code of `kwaainet_network::route` and the keys of records. What is simulated is everything
+//! underneath: routing tables, lookups, the earth, nodes that leave. It writes docs/scale.md. Run: npm run simulate.
+
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a tool for developers: a wrong index is a bug that must be seen"
+)]
+
+mod balance;
+mod dice;
+mod kademlia;
+mod keys;
+mod lookups;
+mod memory;
+mod plot;
+mod report;
+mod swarm;
+#[cfg(test)]
+mod tests;
+mod world;
+
+use std::process::ExitCode;
+
+use dice::Dice;
+use kwaainet_network::NetworkError;
+use report::{Case, Report};
+use swarm::Swarm;
+use world::World;
+
+/// Requests that a lookup has in flight.
+const ALPHAS: [usize; 2] = [3, 10];
+/// Shares of all nodes that left since routing tables were made; half of them since records were published.
+const GONE: [f64; 3] = [0.0, 0.1, 0.3];
+/// Nodes of the calibration, which as many real ones can be compared with.
+const CALIBRATION: usize = 100;
+
+/// What is run.
+struct Plan {
+    sizes: Vec<usize>,
+    lookups: usize,
+    discoveries: usize,
+    balance: Vec<usize>,
+}
+
+impl Plan {
+    fn full() -> Self {
+        Self {
+            sizes: vec![CALIBRATION, 1_000, 100_000, 1_000_000],
+            lookups: 1000,
+            discoveries: 200,
+            balance: vec![50, 200],
+        }
+    }
+
+    /// For the tests: seconds.
+    fn quick() -> Self {
+        Self {
+            sizes: vec![CALIBRATION, 1_000],
+            lookups: 100,
+            discoveries: 20,
+            balance: vec![30],
+        }
+    }
+}
+
+/// Runs everything. The same plan gives the same report.
+fn simulate(plan: &Plan) -> Result<Report, NetworkError> {
+    let mut report = Report::default();
+    for &nodes in &plan.sizes {
+        let made: fn(u64) -> kwaainet_network::PeerId = if nodes == CALIBRATION {
+            |seed| world::keypair(seed).peer_id()
+        } else {
+            world::imagined
+        };
+        let world = World::new(nodes, 1, made);
+        for gone in GONE {
+            for alpha in ALPHAS {
+                eprintln!(
+                    "simulation: {nodes} nodes, {:.0} % gone, alpha {alpha}",
+                    gone * 100.0
+                );
+                let dice = Dice::new(2);
+                let lookups = lookups::measure(&world, alpha, gone, plan.lookups, &dice);
+                // A peer that publishes is there until then; so many had left before.
+                let mut swarm = Swarm::new(&world, providers(nodes), gone / 2.0, &dice);
+                swarm.publish(alpha, gone / 2.0);
+                let discoveries = swarm::measure(&swarm, alpha, gone, plan.discoveries, &dice);
+                if nodes == CALIBRATION {
+                    let from = world.anyone(&dice, gone);
+                    let calibration = memory::calibrate(&world, &swarm, from, alpha, gone)?;
+                    report.calibrations.push((gone, alpha, calibration));
+                }
+                report.cases.push(Case {
+                    nodes,
+                    gone,
+                    alpha,
+                    providers: swarm.providers.len(),
+                    fullest: swarm.fullest(),
+                    announcements: swarm.announcements(),
+                    published_us: swarm.published_us(),
+                    lookups,
+                    discoveries,
+                });
+            }
+        }
+    }
+    for &peers in &plan.balance {
+        for gone in GONE {
+            report
+                .courses
+                .push((gone, balance::measure(peers, gone, &Dice::new(3))));
+        }
+    }
+    Ok(report)
+}
+
+/// How many of the nodes serve the model.
+fn providers(nodes: usize) -> usize {
+    (nodes / 2).min(1000)
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let plan = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => Plan::full(),
+        ["--quick"] => Plan::quick(),
+        _ => {
+            eprintln!(
+                "npm run simulate            everything; writes docs/scale.md and docs/images/scale.svg"
+            );
+            eprintln!("npm run simulate -- --quick 100 and 1000 nodes, in seconds; writes nothing");
+            return ExitCode::from(2);
+        }
+    };
+    let report = match simulate(&plan) {
+        Ok(report) => report,
+        Err(error) => {
+            eprintln!("simulation: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    println!("{}", report.tables());
+    if arguments.is_empty() {
+        for (path, text) in [
+            ("docs/scale.md", report.page()),
+            ("docs/images/scale.svg", plot::draw(&report.cases)),
+        ] {
+            let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("../..")
+                .join(path);
+            #[expect(clippy::disallowed_methods, reason = "a program that writes its report")]
+            let written = std::fs::write(&path, text);
+            if let Err(error) = written {
+                eprintln!("simulation: {}: {error}", path.display());
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,94 @@
+//! The simulation at a size that takes seconds, and its parts against what needs no simulation.
+
+use super::*;
+use crate::kademlia::{Finder, K, Then, nearest_known};
+use crate::world::{Node, imagined, point};
+
+/// The nearest nodes of all that fit a condition: what a perfect lookup finds.
+fn nearest_of_all(world: &World, target: u64, fits: impl Fn(Node) -> bool) -> Vec<Node> {
+    let mut nodes: Vec<Node> = (0..world.len() as Node).filter(|node| fits(*node)).collect();
+    nodes.sort_unstable_by_key(|node| world.ids[*node as usize] ^ target);
+    nodes.truncate(K);
+    nodes
+}
+
+#[test]
+fn the_whole_simulation_runs_and_is_the_same_at_every_run() {
+    let once = simulate(&Plan::quick()).unwrap();
+    let again = simulate(&Plan::quick()).unwrap();
+    assert_eq!(once.page(), again.page());
+    assert_eq!(once.cases.len(), 2 * GONE.len() * ALPHAS.len());
+    for case in &once.cases {
+        assert_eq!(case.lookups.missed, 0, "{case:?}");
+        assert_eq!(case.discoveries.chains, case.discoveries.count, "{case:?}");
+    }
+    for (gone, alpha, calibration) in &once.calibrations {
+        // Twenty nodes keep each record: that all of them leave is not to be expected.
+        assert_eq!(calibration.found[0], calibration.found[1], "{gone} {alpha}");
+        assert!(calibration.same_chain, "{gone} {alpha}");
+    }
+    let svg = plot::draw(&once.cases);
+    assert!(svg.contains("<desc id=\"desc\">100 nodes, 0 % left"));
+    assert!(!svg.contains("NaN") && !once.page().contains("NaN"));
+}
+
+#[test]
+fn a_lookup_finds_the_nodes_that_are_nearest_of_all() {
+    let world = World::new(5000, 9, imagined);
+    // Departed nodes take the place of others in what is answered, so that a few of the twenty are missed.
+    for (gone, least) in [(0.0, 990), (0.2, 930)] {
+        let dice = Dice::new(1);
+        let mut named = 0;
+        for number in 0..50_u32 {
+            let target = point(&number.to_be_bytes());
+            let mut finder = Finder::new(&world, world.anyone(&dice, gone), 3, gone);
+            finder.begin(target);
+            finder.run(|_| Then::GoOn);
+            let found = finder.lookups[0].nearest();
+            let best = nearest_of_all(&world, target, |node| !world.left(node, gone));
+            assert_eq!(found[0], best[0]);
+            named += best.iter().filter(|node| found.contains(node)).count();
+        }
+        assert!(named >= least, "{named} of 1000 with {gone} gone");
+    }
+}
+
+#[test]
+fn a_table_names_the_nearest_that_it_holds() {
+    let world = World::new(300, 4, imagined);
+    for target in [0, 1 << 63, u64::MAX, world.ids[7], 0x1234_5678_9abc_def0] {
+        let known = nearest_known(&world, 7, target);
+        assert_eq!(known.len(), K);
+        assert!(!known.contains(&7), "a node is not in its own table");
+        let distances: Vec<u64> = known
+            .iter()
+            .map(|node| world.ids[*node as usize] ^ target)
+            .collect();
+        assert!(distances.is_sorted());
+        // Near itself a node knows everybody.
+        if target == world.ids[7] {
+            let near = nearest_of_all(&world, target, |node| node != 7);
+            assert_eq!(known[..8], near[..8]);
+        }
+    }
+}
+
+#[test]
+fn departed_nodes_cost_time_and_more_requests_in_flight_win_it_back() {
+    let world = World::new(1000, 5, imagined);
+    let median = |alpha, gone| lookups::measure(&world, alpha, gone, 100, &Dice::new(6)).full[0];
+    assert!(median(3, 0.3) > 3 * median(3, 0.0));
+    assert!(median(10, 0.3) < median(3, 0.3));
+}
+
+#[test]
+fn the_earth_has_plausible_distances() {
+    let world = World::new(2000, 3, imagined);
+    let dice = Dice::new(2);
+    let mut rtts: Vec<u64> = (0..2000)
+        .map(|_| world.rtt_us(world.anyone(&dice, 0.0), world.anyone(&dice, 0.0)))
+        .collect();
+    let median = dice::percentile(&mut rtts, 0.5);
+    assert!((80_000..200_000).contains(&median), "{median}");
+    assert!(rtts.iter().all(|rtt| (4_000..400_000).contains(rtt)));
+}
