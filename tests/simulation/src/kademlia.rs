@@ -12,7 +12,7 @@ use crate::world::{Node, World};
 /// The width of a bucket, and how many nodes keep a record (Maymounkov, Mazières, "Kademlia", 2002).
 pub(crate) const K: usize = 20;
 /// Round trips until a stranger has answered: TCP, Noise with the muxer, the question. A peer that is connected: one.
-const STRANGER: u64 = 3;
+pub(crate) const STRANGER: u64 = 3;
 /// Until a node that does not answer is given up.
 const TIMEOUT_US: u64 = 5_000_000;
 

@@ -2,6 +2,7 @@
 
 use crate::dice::{Dice, percentile};
 use crate::kademlia::{Finder, Then, nearest_known};
+use crate::swarm::Way;
 use crate::world::World;
 
 /// What a series of lookups took. Times are simulated, in microseconds.
@@ -15,15 +16,15 @@ pub(crate) struct Lookups {
 }
 
 /// Lookups from anywhere for the id of a node that is there.
-pub(crate) fn measure(world: &World, alpha: usize, gone: f64, count: usize, dice: &Dice) -> Lookups {
+pub(crate) fn measure(world: &World, way: Way, count: usize, dice: &Dice) -> Lookups {
     let (mut full, mut found) = (Vec::new(), Vec::new());
     let mut requests = 0;
     for _ in 0..count {
-        let (from, target) = (world.anyone(dice, gone), world.anyone(dice, gone));
+        let (from, target) = (world.anyone(dice, way.gone), world.anyone(dice, way.gone));
         let point = world.ids[target as usize];
         let known = from == target || nearest_known(world, from, point).contains(&target);
         let mut hit = known.then_some(0);
-        let mut finder = Finder::new(world, from, alpha, gone);
+        let mut finder = Finder::new(world, from, way.alpha, way.gone);
         finder.begin(point);
         finder.run(|news| {
             if hit.is_none() && (news.names.contains(&target) || news.from == Some(target)) {

@@ -24,9 +24,10 @@ mod world;
 use std::process::ExitCode;
 
 use dice::Dice;
+use keys::SHARDS;
 use kwaainet_network::NetworkError;
 use report::{Case, Report};
-use swarm::Swarm;
+use swarm::{Swarm, Way};
 use world::World;
 
 /// Requests that a lookup has in flight.
@@ -35,6 +36,12 @@ const ALPHAS: [usize; 2] = [3, 10];
 const GONE: [f64; 3] = [0.0, 0.1, 0.3];
 /// Nodes of the calibration, which as many real ones can be compared with.
 const CALIBRATION: usize = 100;
+
+/// Peers that serve a model that many want, and one that few want; at most half of all nodes.
+const POPULAR: usize = 1000;
+const RARE: usize = 50;
+/// Shards of a bucket that a finder asks at once, if not all of them.
+const FEW_SHARDS: u8 = 2;
 
 /// What is run.
 struct Plan {
@@ -82,26 +89,35 @@ fn simulate(plan: &Plan) -> Result<Report, NetworkError> {
                     gone * 100.0
                 );
                 let dice = Dice::new(2);
-                let lookups = lookups::measure(&world, alpha, gone, plan.lookups, &dice);
+                let way = Way { alpha, gone };
+                let lookups = lookups::measure(&world, way, plan.lookups, &dice);
                 // A peer that publishes is there until then; so many had left before.
-                let mut swarm = Swarm::new(&world, providers(nodes), gone / 2.0, &dice);
-                swarm.publish(alpha, gone / 2.0);
-                let discoveries = swarm::measure(&swarm, alpha, gone, plan.discoveries, &dice);
+                let before = Way {
+                    alpha,
+                    gone: gone / 2.0,
+                };
+                let published = |peers| {
+                    let mut swarm = Swarm::new(&world, peers, before.gone, &dice);
+                    swarm.publish(before);
+                    swarm
+                };
+                let discover =
+                    |swarm: &Swarm<'_>, at_once| swarm::measure(swarm, way, at_once, plan.discoveries, &dice);
+                let rare = published(RARE.min(nodes / 2));
+                let popular = published(POPULAR.min(nodes / 2));
                 if nodes == CALIBRATION {
                     let from = world.anyone(&dice, gone);
-                    let calibration = memory::calibrate(&world, &swarm, from, alpha, gone)?;
-                    report.calibrations.push((gone, alpha, calibration));
+                    report
+                        .calibrations
+                        .push((way, memory::calibrate(&world, &rare, from, way)?));
                 }
                 report.cases.push(Case {
                     nodes,
-                    gone,
-                    alpha,
-                    providers: swarm.providers.len(),
-                    fullest: swarm.fullest(),
-                    announcements: swarm.announcements(),
-                    published_us: swarm.published_us(),
+                    way,
                     lookups,
-                    discoveries,
+                    popular: discover(&popular, FEW_SHARDS),
+                    rare: [discover(&rare, FEW_SHARDS), discover(&rare, SHARDS)],
+                    published: popular.published(),
                 });
             }
         }
@@ -114,11 +130,6 @@ fn simulate(plan: &Plan) -> Result<Report, NetworkError> {
         }
     }
     Ok(report)
-}
-
-/// How many of the nodes serve the model.
-fn providers(nodes: usize) -> usize {
-    (nodes / 2).min(1000)
 }
 
 fn main() -> ExitCode {

@@ -5,7 +5,7 @@ use kwaainet_network::route::{self, Chain, Offer};
 use kwaainet_network::{MemoryHub, MemoryNetwork, Network, NetworkError};
 
 use crate::keys::{SHARDS, buckets, provider_key};
-use crate::swarm::{BLOCKS, RETURNED, ROOT, Swarm, keys_of};
+use crate::swarm::{BLOCKS, RETURNED, ROOT, Swarm, Way, keys_of};
 use crate::world::{Node, World, keypair};
 
 /// What a node finds and plans there.
@@ -67,7 +67,7 @@ pub(crate) struct Calibration {
     pub(crate) same_chain: bool,
 }
 
-/// Compares both at this many nodes, of which a share has left.
+/// Compares both when everything is waited for: all shards, all signs of life.
 ///
 /// # Errors
 /// If the network in memory fails, which is a bug.
@@ -75,12 +75,11 @@ pub(crate) fn calibrate(
     world: &World,
     swarm: &Swarm<'_>,
     from: Node,
-    alpha: usize,
-    gone: f64,
+    way: Way,
 ) -> Result<Calibration, NetworkError> {
-    let found = swarm.find(from, alpha, gone, usize::MAX);
-    let planned = swarm.plan(from, &found, gone);
-    let real = run(world, swarm, from, gone)?;
+    let found = swarm.find(from, way, SHARDS, usize::MAX);
+    let planned = swarm.plan(from, &found, way.gone, usize::MAX);
+    let real = run(world, swarm, from, way.gone)?;
     Ok(Calibration {
         found: [found.providers.len(), real.providers.len()],
         same_chain: planned.chain == real.chain,

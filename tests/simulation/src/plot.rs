@@ -24,7 +24,7 @@ const STYLE: &str = "text{font:12px system-ui,sans-serif;fill:#1f2328}.title{fon
 pub(crate) fn draw(cases: &[Case]) -> String {
     let most = cases
         .iter()
-        .flat_map(|case| case.discoveries.enough)
+        .flat_map(|case| case.rare[1].found)
         .max()
         .unwrap_or(1)
         .max(1);
@@ -97,12 +97,12 @@ pub(crate) fn draw(cases: &[Case]) -> String {
             for (number, gone) in GONE.into_iter().enumerate() {
                 let mut line: Vec<&Case> = cases
                     .iter()
-                    .filter(|case| case.alpha == alpha && case.gone == gone)
+                    .filter(|case| case.way.alpha == alpha && case.way.gone == gone)
                     .collect();
                 line.sort_by_key(|case| case.nodes);
                 let points: Vec<String> = line
                     .iter()
-                    .map(|case| format!("{:.1},{:.1}", x(case.nodes), y(case.discoveries.enough[which])))
+                    .map(|case| format!("{:.1},{:.1}", x(case.nodes), y(case.rare[1].found[which])))
                     .collect();
                 let _ = writeln!(
                     svg,
@@ -137,12 +137,12 @@ fn describe(cases: &[Case]) -> String {
     let sentences: Vec<String> = cases
         .iter()
         .map(|case| {
-            let [median, most] = case.discoveries.enough.map(|us| us as f64 / 1e6);
+            let [median, most] = case.rare[1].found.map(|us| us as f64 / 1e6);
             format!(
                 "{} nodes, {} left, {} requests in flight: median {median:.2} s, 95 of 100 below {most:.2} s.",
                 thousands(case.nodes),
-                percent(case.gone),
-                case.alpha
+                percent(case.way.gone),
+                case.way.alpha
             )
         })
         .collect();

@@ -6,26 +6,42 @@ use crate::balance::Course;
 use crate::keys::{BUCKET, SHARDS};
 use crate::lookups::Lookups;
 use crate::memory::Calibration;
-use crate::swarm::{BLOCKS, Discoveries, ENOUGH};
+use crate::swarm::{ALIVE, ASKED, BLOCKS, Discoveries, ENOUGH, Published, Way};
+use crate::{CALIBRATION, FEW_SHARDS, POPULAR, RARE};
 
 /// One size, churn and alpha.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Case {
     pub(crate) nodes: usize,
-    pub(crate) gone: f64,
-    pub(crate) alpha: usize,
-    pub(crate) providers: usize,
-    pub(crate) fullest: usize,
-    pub(crate) announcements: usize,
-    pub(crate) published_us: u64,
+    pub(crate) way: Way,
     pub(crate) lookups: Lookups,
-    pub(crate) discoveries: Discoveries,
+    pub(crate) popular: Discoveries,
+    /// A few shards asked at once, and all.
+    pub(crate) rare: [Discoveries; 2],
+    pub(crate) published: Published,
+}
+
+impl Case {
+    /// The first columns.
+    fn name(&self) -> String {
+        let what = if self.nodes == CALIBRATION {
+            " (calibration)"
+        } else {
+            ""
+        };
+        format!(
+            "{}{what} | {} | {}",
+            thousands(self.nodes),
+            percent(self.way.gone),
+            self.way.alpha
+        )
+    }
 }
 
 #[derive(Default)]
 pub(crate) struct Report {
     pub(crate) cases: Vec<Case>,
-    pub(crate) calibrations: Vec<(f64, usize, Calibration)>,
+    pub(crate) calibrations: Vec<(Way, Calibration)>,
     pub(crate) courses: Vec<(f64, Course)>,
 }
 
@@ -57,98 +73,111 @@ pub(crate) fn thousands(number: usize) -> String {
 }
 
 impl Report {
-    /// The cases in groups of the same churn and alpha, so that the calibration stands above what it belongs to.
-    fn groups(&self) -> impl Iterator<Item = &Case> {
+    /// A table with a line for each case. Those of the same churn and alpha stand together, the calibration first.
+    fn table(&self, columns: &[&str], line: impl Fn(&Case) -> Vec<String>) -> String {
         let mut cases: Vec<&Case> = self.cases.iter().collect();
         cases.sort_by(|a, b| {
-            a.gone
-                .total_cmp(&b.gone)
-                .then(a.alpha.cmp(&b.alpha))
+            a.way
+                .gone
+                .total_cmp(&b.way.gone)
+                .then(a.way.alpha.cmp(&b.way.alpha))
                 .then(a.nodes.cmp(&b.nodes))
         });
-        cases.into_iter()
+        let mut text = format!(
+            "| nodes | gone | alpha | {} |\n|{}\n",
+            columns.join(" | "),
+            "---:|".repeat(3 + columns.len())
+        );
+        for case in cases {
+            let _ = writeln!(text, "| {} | {} |", case.name(), line(case).join(" | "));
+        }
+        text
     }
 
     fn lookups(&self) -> String {
-        let mut text = "| nodes | gone | alpha | requests | all 20 nearest (s), p50 / p95 | the node itself (s), p50 / p95 | missed |\n|---:|---:|---:|---:|---:|---:|---:|\n".to_owned();
-        for Case {
-            nodes,
-            gone,
-            alpha,
-            lookups,
-            ..
-        } in self.groups()
-        {
-            let _ = writeln!(
-                text,
-                "| {} | {} | {alpha} | {:.1} | {} | {} | {} of {} |",
-                name(*nodes),
-                percent(*gone),
-                lookups.requests,
+        let columns = ["requests", "all 20 nearest (s)", "the node itself (s)", "missed"];
+        self.table(&columns, |Case { lookups, .. }| {
+            vec![
+                format!("{:.1}", lookups.requests),
                 seconds(lookups.full),
                 seconds(lookups.found),
-                lookups.missed,
-                lookups.count
-            );
-        }
-        text
+                format!("{} of {}", lookups.missed, lookups.count),
+            ]
+        })
     }
 
-    fn discoveries(&self) -> String {
-        let mut text = "| nodes | gone | alpha | requests | enough offers (s), p50 / p95 | chain planned (s), p50 / p95 | had a chain | of these, repaired | hops | ms per token | silent peers |\n|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n".to_owned();
-        for Case {
-            nodes,
-            gone,
-            alpha,
-            discoveries: found,
-            ..
-        } in self.groups()
-        {
-            let _ = writeln!(
-                text,
-                "| {} | {} | {alpha} | {:.0} | {} | {} | {} | {} | {:.1} | {:.0} | {:.1} |",
-                name(*nodes),
-                percent(*gone),
-                found.requests,
-                seconds(found.enough),
-                seconds(found.planned),
-                share(found.chains, found.count),
-                share(found.repaired, found.chains),
-                found.hops,
-                found.token_ms,
-                found.silent
-            );
-        }
-        text
+    fn popular(&self) -> String {
+        let columns = [
+            "requests",
+            "enough offers (s)",
+            "chain planned (s)",
+            "had a chain",
+            "could repair it",
+            "hops",
+            "ms per token",
+        ];
+        self.table(&columns, |Case { popular, .. }| {
+            vec![
+                format!("{:.0}", popular.requests),
+                seconds(popular.found),
+                seconds(popular.planned),
+                share(popular.chains, popular.count),
+                share(popular.repaired, popular.chains),
+                format!("{:.1}", popular.hops),
+                format!("{:.0}", popular.token_ms),
+            ]
+        })
+    }
+
+    fn rare(&self) -> String {
+        let columns = [
+            "few shards: requests",
+            "chain planned (s)",
+            "had a chain",
+            "all shards: requests",
+            "chain planned (s)",
+            "had a chain",
+            "could repair it",
+        ];
+        self.table(&columns, |Case { rare: [few, all], .. }| {
+            vec![
+                format!("{:.0}", few.requests),
+                seconds(few.planned),
+                share(few.chains, few.count),
+                format!("{:.0}", all.requests),
+                seconds(all.planned),
+                share(all.chains, all.count),
+                share(all.repaired, all.chains),
+            ]
+        })
     }
 
     fn publishing(&self) -> String {
-        let mut text = "| nodes | gone before | alpha | peers that serve the model | announcements | one takes (s), p50 | records on the fullest node, one key |\n|---:|---:|---:|---:|---:|---:|---:|\n".to_owned();
-        for case in self.groups() {
-            let _ = writeln!(
-                text,
-                "| {} | {} | {} | {} | {} | {:.2} | {} |",
-                name(case.nodes),
-                percent(case.gone / 2.0),
-                case.alpha,
-                case.providers,
-                case.announcements,
-                case.published_us as f64 / 1e6,
-                case.fullest
-            );
-        }
-        text
+        let columns = [
+            "peers",
+            "announcements",
+            "one takes (s), p50",
+            "records on the fullest node, one key",
+        ];
+        self.table(&columns, |Case { published, .. }| {
+            vec![
+                published.peers.to_string(),
+                published.announcements.to_string(),
+                format!("{:.2}", published.median_us as f64 / 1e6),
+                published.fullest.to_string(),
+            ]
+        })
     }
 
     fn calibration(&self) -> String {
         let mut text = "| nodes | gone | alpha | offers found: simulated | on `MemoryNetwork` | the same chain | 100 libp2p swarms |\n|---:|---:|---:|---:|---:|---|---|\n".to_owned();
-        for (gone, alpha, calibration) in &self.calibrations {
+        for (way, calibration) in &self.calibrations {
             let [simulated, real] = calibration.found;
             let same = if calibration.same_chain { "yes" } else { "**no**" };
+            let (gone, alpha) = (percent(way.gone), way.alpha);
             let _ = writeln!(
                 text,
-                "| 100 | {} | {alpha} | {simulated} | {real} | {same} | **missing** |",
-                percent(*gone)
+                "| {CALIBRATION} | {gone} | {alpha} | {simulated} | {real} | {same} | **missing** |"
             );
         }
         text
@@ -178,7 +207,8 @@ impl Report {
         let parts = [
             ("Calibration", self.calibration()),
             ("Lookups", self.lookups()),
-            ("From nothing to a chain", self.discoveries()),
+            ("A popular model, from nothing to a chain", self.popular()),
+            ("A rare model, from nothing to a chain", self.rare()),
             ("Publishing", self.publishing()),
             ("Placement", self.balance()),
         ];
@@ -192,57 +222,77 @@ impl Report {
     /// What is written to docs/scale.md.
     pub(crate) fn page(&self) -> String {
         let mut page = format!(
-            "# Scale\n\n\
-            Written by {COMMAND}. **Everything on this page is simulated**: no number here was measured on a network.\n\
-            Times are simulated seconds, the same on every machine; p50 is the median, p95 is what 95 of 100 stay below.\n\n\
-            **The calibration against 100 real libp2p swarms is missing.** Until it is here, read the times as what follows from the\n\
-            model below, and not as what a user will see. Rows of 100 nodes are there to be compared with them.\n\n\
-            ![Simulated time until enough offers are found, by number of nodes](images/scale.svg)\n\n\
-            ## What is real and what is not\n\n\
-            - Real: the planning of chains, repair and placement (`kwaainet_network::route`), as the node runs it. The keys of\n  \
-            records are computed by the node's formula.\n\
-            - Simulated: Kademlia with k = 20, as discrete events. Routing tables are converged: a bucket names up to 20 random nodes\n  \
-            of those that it may name. Nobody lies, and a node answers any number of questions.\n\
-            - The earth: nine regions, light in fibre on routes that are half again as long as the great circle, 4 to 30 ms for each\n  \
-            node's last mile. A stranger takes three round trips to answer, a connected peer one.\n\
-            - \"Gone\": this share of the nodes that the routing tables name has left, without a word. Each question to one of them\n  \
-            costs 5 s. Half of them left after the records were published: their records are found, and they hold records.\n\
-            - The model: {BLOCKS} blocks; peers serve 8 to 40 of them and compute 20 to 400 blocks a second. Records are kept by\n  \
-            {BUCKET} blocks and in {SHARDS} shards. A finder asks two shards of each bucket at once and stops when each block is\n  \
-            served by {ENOUGH} peers.\n\n"
+            "# Scale
+
+Written by {COMMAND}. **Everything on this page is simulated**: no number here was measured on a network. Times are
+simulated seconds, median / 95th percentile unless said otherwise, and the same on every machine.
+
+**The calibration against 100 real libp2p swarms is missing.** Until it is here, read the times as what follows from the
+model below, and not as what a user will see. The rows of 100 nodes are there to be compared with those swarms.
+
+![Simulated seconds until a model is found, by number of nodes](images/scale.svg)
+
+## What is real and what is not
+
+- Real: planning of chains, repair and placement (`kwaainet_network::route`), as the node runs them.
+- Copied: the keys under which records are kept, by the node's formula (tests/simulation/src/keys.rs).
+- Simulated: Kademlia with k = 20, as discrete events. Routing tables are converged: a bucket names up to 20 random nodes
+  of those that it may name. Nobody lies, and a node answers any number of questions at once.
+- The earth: nine regions, light in fibre on routes that are half again as long as the great circle, 4 to 30 ms for each
+  node's last mile. A stranger takes three round trips to answer, a connected peer one.
+- \"Gone\": this share of the nodes that the routing tables name has left, without a word. A question to one of them takes
+  5 s. Half of them left after the records were published: their records are still found, and they were to keep others'.
+- The model: {BLOCKS} blocks; peers serve 8 to 40 of them each and compute 20 to 400 blocks a second. Records are kept by
+  {BUCKET} blocks in {SHARDS} shards.
+- A finder stops when each block is offered by {ENOUGH} peers. It asks up to {ASKED} of them for a sign of life, and plans
+  when each block is served by {ALIVE} that gave one, or after 1 s.
+
+"
+        );
+        let rare = format!(
+            "{RARE} peers serve the model. Asking {FEW_SHARDS} shards of each bucket at once, and the next one when a lookup has \
+             ended, is\ncompared with asking all {SHARDS} at once. Few providers are spread over many keys: here sharding costs \
+             time."
+        );
+        let popular = format!(
+            "A node that knows only its routing table looks for a model that {POPULAR} peers serve (of 1,000 nodes, half), and \
+             asks\n{FEW_SHARDS} shards of each bucket at once. \"Could repair it\": there was another way on when the hop in the \
+             middle fails. \"ms per\ntoken\" is what the planner expects of its chain."
         );
         let parts = [
             (
                 "Calibration at 100 nodes",
-                "The same peers, offers, keys and departures on 100 nodes of `MemoryNetwork`, which keeps every record and takes no time:\n\
-                so only what is found and planned can be compared, and not how long it takes or how many requests it needs.",
+                "The same peers, offers, keys and departures on 100 nodes of `MemoryNetwork`, which keeps every record and takes no\n\
+                 time: what is found and planned can be compared, and neither how long it takes nor how many requests it needs.",
                 self.calibration(),
             ),
             (
                 "Lookups",
-                "A node looks up the id of another one. \"All 20 nearest\" is the whole lookup, as publishing needs it; \"the node itself\"\n\
-                is when its name was first heard. Churn, not size, sets the time; more requests in flight help most where it is high.",
+                "A node looks up the id of another one. \"All 20 nearest\" is the whole lookup, as publishing needs it; \"the node\n\
+                 itself\" is when its name was first heard.",
                 self.lookups(),
             ),
             (
-                "From nothing to a chain",
-                "A node that knows only its routing table looks for the model, asks up to 64 of the peers that it found for a sign of\n\
-                life (1 s at most), and plans a chain through all blocks. Then the hop in the middle fails: \"repaired\" says how often\n\
-                there was another way on from there. Silent peers had left, but their records had not. \"ms per token\" is what the\n\
-                planner expects of its chain.",
-                self.discoveries(),
+                "A popular model, from nothing to a chain",
+                popular.as_str(),
+                self.popular(),
+            ),
+            (
+                "A rare model, from nothing to a chain",
+                rare.as_str(),
+                self.rare(),
             ),
             (
                 "Publishing",
-                "Each peer announces its span once under every bucket of blocks that it touches. One announcement is one lookup and 20\n\
-                stores.",
+                "Each peer that serves the popular model announces its span once, under every bucket that it touches. One\n\
+                 announcement is one lookup and 20 stores. Nodes had left before; of them there are half as many as \"gone\".",
                 self.publishing(),
             ),
             (
                 "Placement",
-                "Peers join one after the other, each where the throughput is lowest; then some leave at once, and the others look at the\n\
-                balance at random intervals of 120 s on average, with a view that is up to 60 s old. Numbers are the throughput of the\n\
-                weakest block as a share of the mean: 1 would be perfect balance. No network is simulated here.",
+                "Peers join one after the other, each where the throughput is lowest; then some leave at once, and the others look at\n\
+                 the balance at random intervals of 120 s on average, with a view that is up to 60 s old. Numbers are the throughput\n\
+                 of the weakest block as a share of the mean: 1 would be perfect balance. No network is simulated here.",
                 self.balance(),
             ),
         ];
@@ -252,14 +302,5 @@ impl Report {
         page.truncate(page.trim_end().len());
         page.push('\n');
         page
-    }
-}
-
-fn name(nodes: usize) -> String {
-    let number = thousands(nodes);
-    if nodes == crate::CALIBRATION {
-        format!("{number} (calibration)")
-    } else {
-        number
     }
 }

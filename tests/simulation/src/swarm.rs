@@ -1,12 +1,13 @@
 //! A model that some of the nodes serve: they publish where they are, and others find them and plan a chain.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
 
 use kwaainet_network::route::{self, Chain, MAX_PINGS, Offer};
 use kwaainet_network::{PeerId, RecordKey};
 
 use crate::dice::{Dice, percentile};
-use crate::kademlia::{Finder, Then};
+use crate::kademlia::{Finder, STRANGER, Then};
 use crate::keys::{BUCKET, SHARDS, buckets, provider_key, shard_of};
 use crate::world::{Node, World, point};
 
@@ -14,15 +15,16 @@ use crate::world::{Node, World, point};
 pub(crate) const BLOCKS: u32 = 80;
 /// The root of the model's tree of hashes.
 pub(crate) const ROOT: [u8; 32] = [7; 32];
-/// Shards of a bucket that a finder asks at once.
-const AT_ONCE: u8 = 2;
 /// Records that a node gives back for one key.
 pub(crate) const RETURNED: usize = 64;
-/// So many offers for each block are enough: the best of a few, and somebody else when it fails.
-pub(crate) const ENOUGH: usize = 3;
-/// Peers that are asked for a sign of life before a chain is planned, and how long they have.
-const ASKED: usize = 64;
+/// So many offers for each block are enough. With three, where 30 % had left, some searches ended with a block whose
+/// three peers were all gone.
+pub(crate) const ENOUGH: usize = 5;
+/// Peers that are asked for a sign of life before a chain is planned, and how long the last of them has.
+pub(crate) const ASKED: usize = 64;
 const PATIENCE_US: u64 = 1_000_000;
+/// The others are not waited for when so many of those that answered serve each block.
+pub(crate) const ALIVE: usize = 2;
 
 pub(crate) struct Provider {
     pub(crate) node: Node,
@@ -37,7 +39,17 @@ pub(crate) struct Swarm<'a> {
     kept: HashMap<(RecordKey, Node), Vec<u16>>,
     /// How long each announcement took.
     published_us: Vec<u64>,
-    announcements: usize,
+}
+
+/// What publishing a model came to.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Published {
+    pub(crate) peers: usize,
+    pub(crate) announcements: usize,
+    /// How long one takes.
+    pub(crate) median_us: u64,
+    /// The most records that one node keeps under one key.
+    pub(crate) fullest: usize,
 }
 
 impl<'a> Swarm<'a> {
@@ -71,7 +83,6 @@ impl<'a> Swarm<'a> {
             providers: Vec::new(),
             kept: HashMap::new(),
             published_us: Vec::new(),
-            announcements: 0,
             by_peer,
         };
         for number in 0..offers.len() {
@@ -101,46 +112,38 @@ impl<'a> Swarm<'a> {
         pings.into_iter().map(|(us, peer)| (peer, us)).collect()
     }
 
-    /// Every provider gives its record to the nodes that it finds nearest to its keys, while `gone` have left.
-    pub(crate) fn publish(&mut self, alpha: usize, gone: f64) {
+    /// Every provider gives its record to the nodes that it finds nearest to its keys.
+    pub(crate) fn publish(&mut self, way: Way) {
         for (number, provider) in self.providers.iter().enumerate() {
             for key in keys_of(&provider.offer) {
-                let mut finder = Finder::new(self.world, provider.node, alpha, gone);
+                let mut finder = Finder::new(self.world, provider.node, way.alpha, way.gone);
                 finder.begin(point(&key.0));
                 finder.run(|_| Then::GoOn);
                 for holder in finder.lookups[0].nearest() {
                     self.kept.entry((key, holder)).or_default().push(number as u16);
                 }
                 self.published_us.push(finder.now_us);
-                self.announcements += 1;
             }
         }
     }
 
-    /// The most records that one node keeps under one key.
-    pub(crate) fn fullest(&self) -> usize {
-        self.kept.values().map(Vec::len).max().unwrap_or(0)
+    /// What publishing came to.
+    pub(crate) fn published(&self) -> Published {
+        Published {
+            peers: self.providers.len(),
+            announcements: self.published_us.len(),
+            median_us: percentile(&mut self.published_us.clone(), 0.5),
+            fullest: self.kept.values().map(Vec::len).max().unwrap_or(0),
+        }
     }
 
-    pub(crate) fn announcements(&self) -> usize {
-        self.announcements
-    }
-
-    pub(crate) fn published_us(&self) -> u64 {
-        percentile(&mut self.published_us.clone(), 0.5)
-    }
-
-    /// What a node finds of the model, until every block is served by `enough` peers or nothing is left to ask.
-    pub(crate) fn find(&self, from: Node, alpha: usize, gone: f64, enough: usize) -> Found {
-        let mut finder = Finder::new(self.world, from, alpha, gone);
-        let mut search = Search {
-            asked: Vec::new(),
-            offers: BTreeSet::new(),
-            served: [0; BLOCKS as usize],
-            next: BTreeMap::new(),
-        };
+    /// What a node finds of the model when it asks so many shards of each bucket at once, until every block is served
+    /// by `enough` peers or nothing is left to ask.
+    pub(crate) fn find(&self, from: Node, way: Way, at_once: u8, enough: usize) -> Found {
+        let mut finder = Finder::new(self.world, from, way.alpha, way.gone);
+        let mut search = Search::default();
         for bucket in buckets(0, BLOCKS) {
-            for _ in 0..AT_ONCE {
+            for _ in 0..at_once {
                 search
                     .ask(bucket)
                     .into_iter()
@@ -149,67 +152,69 @@ impl<'a> Swarm<'a> {
         }
         let mut found_us = None;
         finder.run(|news| {
-            let key = search.asked[news.lookup];
-            if let Some(kept) = news.from.and_then(|node| self.kept.get(&(key.1, node))) {
+            let (bucket, key) = search.asked[news.lookup];
+            if let Some(kept) = news.from.and_then(|node| self.kept.get(&(key, node))) {
                 // The newest: those that published last.
-                kept.iter()
-                    .rev()
-                    .take(RETURNED)
-                    .for_each(|number| search.hear(*number, &self.providers));
+                for number in kept.iter().rev().take(RETURNED) {
+                    search.hear(*number, &self.providers[usize::from(*number)].offer);
+                }
             }
-            if search.least(0..BLOCKS) >= enough {
+            if search.served.least(0..BLOCKS) >= enough {
                 found_us = Some(news.time_us);
                 return Then::Enough;
             }
-            let bucket = key.0 * BUCKET..((key.0 + 1) * BUCKET).min(BLOCKS);
-            if news.done && search.least(bucket) < enough {
-                return Then::Begin(search.ask(key.0).into_iter().collect());
+            let blocks = bucket * BUCKET..((bucket + 1) * BUCKET).min(BLOCKS);
+            if news.done && search.served.least(blocks) < enough {
+                return Then::Begin(search.ask(bucket).into_iter().collect());
             }
             Then::GoOn
         });
         Found {
             requests: finder.requests,
             us: found_us.unwrap_or(finder.now_us),
-            enough: found_us.is_some(),
-            providers: search.offers.into_iter().collect(),
+            providers: search.heard.into_iter().collect(),
         }
     }
 
-    /// Asks those that were found for a sign of life, and plans a chain of those that gave one.
-    pub(crate) fn plan(&self, from: Node, found: &Found, gone: f64) -> Planned {
-        let mut offers = Vec::new();
-        let mut avoid = Vec::new();
-        let mut waited_us = 0;
-        for number in found.providers.iter().take(ASKED) {
-            let provider = &self.providers[usize::from(*number)];
-            let rtt_us = self.world.rtt_us(from, provider.node);
-            if self.world.left(provider.node, gone) {
-                waited_us = PATIENCE_US;
-                avoid.push(provider.offer.peer);
-            } else {
-                waited_us = waited_us.max((3 * rtt_us).min(PATIENCE_US));
-            }
+    /// Asks those that were found for a sign of life, until every block is served by `alive` of those that gave one,
+    /// and plans a chain of these.
+    pub(crate) fn plan(&self, from: Node, found: &Found, gone: f64, alive: usize) -> Planned {
+        let asked = found
+            .providers
+            .iter()
+            .take(ASKED)
+            .map(|number| &self.providers[usize::from(*number)]);
+        let (silent, there): (Vec<&Provider>, Vec<&Provider>) =
+            asked.partition(|provider| self.world.left(provider.node, gone));
+        let mut answers: Vec<(u64, &Provider)> = there
+            .into_iter()
+            .map(|provider| (self.world.rtt_us(from, provider.node), provider))
+            .collect();
+        answers.sort_by_key(|(rtt_us, provider)| (*rtt_us, provider.node));
+
+        let (mut served, mut offers) = (Served::default(), Vec::new());
+        let mut waited_us = if silent.is_empty() { 0 } else { PATIENCE_US };
+        for (rtt_us, provider) in answers {
             offers.push(Offer {
                 rtt_us: u32::try_from(rtt_us).ok(),
                 ..provider.offer.clone()
             });
+            served.add(&provider.offer);
+            let answered_us = STRANGER * rtt_us;
+            if served.least(0..BLOCKS) >= alive {
+                waited_us = answered_us.min(PATIENCE_US);
+                break;
+            }
+            waited_us = waited_us.max(answered_us.min(PATIENCE_US));
         }
-        let silent = avoid.len();
-        let chain = route::plan(&offers, BLOCKS, &avoid).ok();
+        let chain = route::plan(&offers, BLOCKS, &[]).ok();
         let repairs = chain.as_ref().map_or(0, |chain| {
-            avoid.extend(chain.hops().get(chain.hops().len() / 2).map(|hop| hop.peer));
-            let others: Vec<Offer> = offers
-                .iter()
-                .filter(|offer| !avoid.contains(&offer.peer))
-                .cloned()
-                .collect();
-            route::alternatives(&others, chain, chain.hops().len() / 2, 3).len()
+            route::alternatives(&offers, chain, chain.hops().len() / 2, 1).len()
         });
         Planned {
             waited_us,
-            silent,
             chain,
-            repairs,
+            repaired: repairs > 0,
         }
     }
 }
@@ -220,11 +225,19 @@ pub(crate) fn keys_of(offer: &Offer) -> impl Iterator<Item = RecordKey> + use<> 
     buckets(offer.start, offer.end).map(move |bucket| provider_key(&ROOT, bucket, shard))
 }
 
+/// How lookups are made, and in what world.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Way {
+    /// Requests that each has in flight.
+    pub(crate) alpha: usize,
+    /// The share of nodes that left.
+    pub(crate) gone: f64,
+}
+
 /// What a finder has.
 pub(crate) struct Found {
     pub(crate) requests: u64,
     pub(crate) us: u64,
-    pub(crate) enough: bool,
     /// Numbers of providers.
     pub(crate) providers: Vec<u16>,
 }
@@ -232,18 +245,44 @@ pub(crate) struct Found {
 pub(crate) struct Planned {
     /// After the search, for signs of life.
     pub(crate) waited_us: u64,
-    /// Records of peers that had left.
-    pub(crate) silent: usize,
     pub(crate) chain: Option<Chain>,
-    /// Ways to go on when the hop in the middle fails, three at most.
-    pub(crate) repairs: usize,
+    /// Whether there is a way to go on when the hop in the middle fails.
+    pub(crate) repaired: bool,
 }
 
+/// How many peers serve each block.
+struct Served([usize; BLOCKS as usize]);
+
+impl Default for Served {
+    fn default() -> Self {
+        Self([0; BLOCKS as usize])
+    }
+}
+
+impl Served {
+    fn add(&mut self, offer: &Offer) {
+        self.0[offer.start as usize..offer.end as usize]
+            .iter_mut()
+            .for_each(|count| *count += 1);
+    }
+
+    /// How many serve the block that the fewest serve.
+    fn least(&self, blocks: Range<u32>) -> usize {
+        self.0[blocks.start as usize..blocks.end as usize]
+            .iter()
+            .copied()
+            .min()
+            .unwrap_or(0)
+    }
+}
+
+#[derive(Default)]
 struct Search {
     /// Per lookup, the bucket and the key.
     asked: Vec<(u32, RecordKey)>,
-    offers: BTreeSet<u16>,
-    served: [usize; BLOCKS as usize],
+    /// Numbers of providers.
+    heard: BTreeSet<u16>,
+    served: Served,
     /// Per bucket, the shard that is asked next.
     next: BTreeMap<u32, u8>,
 }
@@ -260,22 +299,10 @@ impl Search {
         Some(point(&key.0))
     }
 
-    fn hear(&mut self, number: u16, providers: &[Provider]) {
-        if self.offers.insert(number) {
-            let offer = &providers[usize::from(number)].offer;
-            self.served[offer.start as usize..offer.end as usize]
-                .iter_mut()
-                .for_each(|count| *count += 1);
+    fn hear(&mut self, number: u16, offer: &Offer) {
+        if self.heard.insert(number) {
+            self.served.add(offer);
         }
-    }
-
-    /// How many peers serve the block that the fewest serve.
-    fn least(&self, blocks: std::ops::Range<u32>) -> usize {
-        self.served[blocks.start as usize..blocks.end as usize]
-            .iter()
-            .copied()
-            .min()
-            .unwrap_or(0)
     }
 }
 
@@ -283,45 +310,42 @@ impl Search {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Discoveries {
     pub(crate) requests: f64,
-    pub(crate) enough: [u64; 2],
+    pub(crate) found: [u64; 2],
     pub(crate) planned: [u64; 2],
     pub(crate) chains: usize,
     pub(crate) repaired: usize,
     pub(crate) hops: f64,
     pub(crate) token_ms: f64,
-    pub(crate) silent: f64,
     pub(crate) count: usize,
 }
 
 /// Nodes anywhere look for the model and plan a chain through it.
-pub(crate) fn measure(swarm: &Swarm<'_>, alpha: usize, gone: f64, count: usize, dice: &Dice) -> Discoveries {
-    let (mut enough, mut planned) = (Vec::new(), Vec::new());
-    let (mut requests, mut silent, mut hops, mut micros, mut repaired) = (0, 0, 0, 0, 0);
+pub(crate) fn measure(swarm: &Swarm<'_>, way: Way, at_once: u8, count: usize, dice: &Dice) -> Discoveries {
+    let (mut searched, mut planned) = (Vec::new(), Vec::new());
+    let (mut requests, mut hops, mut micros, mut repaired) = (0, 0, 0, 0);
     for _ in 0..count {
-        let from = swarm.world.anyone(dice, gone);
-        let found = swarm.find(from, alpha, gone, ENOUGH);
+        let from = swarm.world.anyone(dice, way.gone);
+        let found = swarm.find(from, way, at_once, ENOUGH);
         requests += found.requests;
-        enough.extend(found.enough.then_some(found.us));
-        let plan = swarm.plan(from, &found, gone);
-        silent += plan.silent;
+        searched.push(found.us);
+        let plan = swarm.plan(from, &found, way.gone, ALIVE);
         if let Some(chain) = plan.chain {
             planned.push(found.us + plan.waited_us);
             hops += chain.hops().len();
             micros += chain.micros();
-            repaired += usize::from(plan.repairs > 0);
+            repaired += usize::from(plan.repaired);
         }
     }
     let chains = planned.len();
-    let mean = |sum: f64, of: usize| if of == 0 { 0.0 } else { sum / of as f64 };
+    let mean = |sum: f64, of: usize| sum / of.max(1) as f64;
     Discoveries {
         requests: mean(requests as f64, count),
-        enough: [percentile(&mut enough, 0.5), percentile(&mut enough, 0.95)],
+        found: [percentile(&mut searched, 0.5), percentile(&mut searched, 0.95)],
         planned: [percentile(&mut planned, 0.5), percentile(&mut planned, 0.95)],
         chains,
         repaired,
         hops: mean(hops as f64, chains),
         token_ms: mean(micros as f64 / 1000.0, chains),
-        silent: mean(silent as f64, count),
         count,
     }
 }
