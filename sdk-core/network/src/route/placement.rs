@@ -27,7 +27,7 @@ pub fn best_start(offers: &[Offer], blocks: u32, length: u32) -> Option<u32> {
 
 /// Where a peer should move to: its new first block, or `None` to stay.
 ///
-/// It moves if its place is not the best one, if nobody's block is left without a peer by it, and if the weakest block
+/// It moves if its place is not the best one, if no block that it leaves is without a peer then, and if the weakest block
 /// has less than 3/4 of what it will have when everybody has moved to where they are needed most.
 pub fn better_start(offers: &[Offer], blocks: u32, peer: PeerId) -> Option<u32> {
     let offers = usable(offers, blocks);
@@ -39,10 +39,11 @@ pub fn better_start(offers: &[Offer], blocks: u32, peer: PeerId) -> Option<u32> 
 
     let mine = spans.get_mut(me)?;
     subtract(&mut sums, mine);
-    if before > 0 && weakest(&sums) == 0 {
+    let start = choose(&sums, mine.length, Some(mine.start)).filter(|start| *start != mine.start)?;
+    let (mut left, goes_to) = (mine.range(), mine.at(start));
+    if left.any(|block| !goes_to.contains(&block) && sums.get(block) == Some(&0)) {
         return None;
     }
-    let start = choose(&sums, mine.length, Some(mine.start)).filter(|start| *start != mine.start)?;
     mine.start = start;
     add(&mut sums, mine);
 
@@ -79,7 +80,12 @@ struct Span {
 
 impl Span {
     fn range(&self) -> Range<usize> {
-        self.start as usize..(self.start + self.length) as usize
+        self.at(self.start)
+    }
+
+    /// As long as this one, elsewhere.
+    fn at(&self, start: u32) -> Range<usize> {
+        start as usize..(start + self.length) as usize
     }
 }
 

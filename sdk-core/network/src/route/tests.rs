@@ -173,7 +173,9 @@ proptest! {
             let mut after = offers.clone();
             after[number] = Offer { start, end: start + offer.end - offer.start, ..offer.clone() };
             prop_assert!(after[number].end <= blocks);
-            prop_assert!((0..blocks).all(|block| !(0..blocks).all(|block| served(&offers, block)) || served(&after, block)));
+            for block in 0..blocks {
+                prop_assert!(served(&after, block) || !served(&offers, block), "block {block}");
+            }
         }
     }
 
@@ -242,6 +244,39 @@ fn of_equal_chains_the_one_with_fewer_hops_and_lower_ids_is_taken() {
     ];
     assert_eq!(spans(&plan(&offers, 4, &[]).unwrap()), [(peer(1), 0, 4)]);
     assert_eq!(spans(&plan(&offers, 4, &[peer(1)]).unwrap()), [(peer(2), 0, 4)]);
+}
+
+#[test]
+fn one_hop_is_better_than_two_that_cost_as_much() {
+    // 10 ms a block at one peer, 1 ms a block at two, and 18 ms for the step between them.
+    let offers = [
+        offer(1, 0, 1, 1_000_000, 0),
+        offer(2, 1, 2, 1_000_000, 0),
+        offer(3, 0, 2, 100_000, 0),
+    ];
+    assert_eq!(spans(&plan(&offers, 2, &[]).unwrap()), [(peer(3), 0, 2)]);
+    assert_eq!(
+        plan(&offers, 2, &[]).unwrap().micros(),
+        plan(&offers, 2, &[peer(3)]).unwrap().micros()
+    );
+}
+
+#[test]
+fn blocks_that_the_model_does_not_have_are_not_believed() {
+    assert_eq!(
+        plan(&[offer(1, 0, 5, 1000, 1)], 4, &[]),
+        Err(RouteError::Unserved(0))
+    );
+    assert_eq!(plan(&[], 0, &[]), Err(RouteError::Blocks(0)));
+    assert_eq!(plan(&[], u32::MAX, &[]), Err(RouteError::Blocks(u32::MAX)));
+    assert_eq!(
+        (
+            best_start(&[], 4, 5),
+            best_start(&[], 4, 0),
+            best_start(&[], u32::MAX, 1)
+        ),
+        (None, None, None)
+    );
 }
 
 #[test]
