@@ -318,6 +318,20 @@ fn a_peer_goes_to_where_it_is_needed() {
 }
 
 #[test]
+fn a_peer_stays_where_moving_wins_less_than_a_quarter() {
+    let swarm = |mine, other| {
+        [
+            offer(1, 0, 1, 100_000, 1),
+            offer(2, 0, 1, mine, 1),
+            offer(3, 1, 2, other, 1),
+        ]
+    };
+    // The weaker block has 80 of the 100 that both could have, then 70.
+    assert_eq!(better_start(&swarm(20_000, 80_000), 2, peer(2)), None);
+    assert_eq!(better_start(&swarm(30_000, 70_000), 2, peer(2)), Some(1));
+}
+
+#[test]
 fn balance_is_looked_at_every_two_minutes_on_average() {
     let random = kwaainet_platform::SeededRandom::new(1);
     let waits: Vec<u64> = (0..10_000).map(|_| until_next_check_ms(&random)).collect();
