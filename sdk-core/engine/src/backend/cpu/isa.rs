@@ -23,11 +23,27 @@ pub(crate) enum Isa {
     /// WebAssembly SIMD, relaxed or not.
     #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
     Simd128,
+    /// Relaxed, with products of four bytes at once, of which one is without sign.
+    #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
+    UnsignedQuads,
+    /// Relaxed, with products of four bytes at once, all signed.
+    #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
+    SignedQuads,
 }
 
 impl Isa {
     /// The best set of this machine.
-    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
+    pub(crate) fn detect() -> Self {
+        super::wasm_dot::probe().unwrap_or(Self::Simd128)
+    }
+
+    /// The best set of this machine.
+    #[cfg(all(
+        target_arch = "wasm32",
+        target_feature = "simd128",
+        not(target_feature = "relaxed-simd")
+    ))]
     pub(crate) fn detect() -> Self {
         Self::Simd128
     }
@@ -73,10 +89,12 @@ impl Isa {
         sets
     }
 
-    /// The only set of such a build.
+    /// The set that every machine has, and the best of this one.
     #[cfg(all(test, target_arch = "wasm32", target_feature = "simd128"))]
     pub(crate) fn available() -> Vec<Self> {
-        vec![Self::detect()]
+        let mut sets = vec![Self::Simd128, Self::detect()];
+        sets.dedup();
+        sets
     }
 
     /// Tokens that are computed together.
@@ -93,7 +111,10 @@ impl Isa {
             #[cfg(target_arch = "aarch64")]
             Self::NeonDot => super::neon::Neon::<super::neon::DotProd>::TILE,
             #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-            Self::Simd128 => super::wasm::Simd128::TILE,
+            Self::Simd128 => super::wasm::Simd128::<super::wasm_dot::Plain>::TILE,
+            // The same activations serve all of them.
+            #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
+            Self::UnsignedQuads | Self::SignedQuads => Self::Simd128.tile(),
         }
     }
 
@@ -101,7 +122,7 @@ impl Isa {
     pub(crate) const fn element_bytes(self) -> usize {
         match self {
             #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-            Self::Simd128 => size_of::<super::wasm_dot::Element>(),
+            _ => size_of::<<super::wasm_dot::Plain as super::wasm::Dot>::Element>(),
             #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
             _ => 1,
         }
@@ -121,7 +142,11 @@ impl Isa {
             #[cfg(target_arch = "aarch64")]
             Self::NeonDot => "neon-dotprod",
             #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-            Self::Simd128 => super::wasm_dot::NAME,
+            Self::Simd128 => <super::wasm_dot::Plain as super::wasm::Dot>::NAME,
+            #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
+            Self::UnsignedQuads => <super::wasm_dot::UnsignedQuads as super::wasm_dot::Reach>::NAME,
+            #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
+            Self::SignedQuads => <super::wasm_dot::SignedQuads as super::wasm_dot::Reach>::NAME,
         }
     }
 }
@@ -174,7 +199,20 @@ macro_rules! for_each_isa {
                 // SAFETY: the whole build has the feature.
                 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
                 $crate::backend::cpu::isa::Isa::Simd128 => unsafe {
-                    $body::<$crate::backend::cpu::wasm::Simd128 $(, $bounded, $constant)?>($($arg),*)
+                    use $crate::backend::cpu::{wasm::Simd128, wasm_dot::Plain};
+                    $body::<Simd128<Plain> $(, $bounded, $constant)?>($($arg),*)
+                },
+                // SAFETY: as above.
+                #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
+                $crate::backend::cpu::isa::Isa::UnsignedQuads => unsafe {
+                    use $crate::backend::cpu::{wasm::Simd128, wasm_dot::{Relaxed, UnsignedQuads}};
+                    $body::<Simd128<Relaxed<UnsignedQuads>> $(, $bounded, $constant)?>($($arg),*)
+                },
+                // SAFETY: as above.
+                #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
+                $crate::backend::cpu::isa::Isa::SignedQuads => unsafe {
+                    use $crate::backend::cpu::{wasm::Simd128, wasm_dot::{Relaxed, SignedQuads}};
+                    $body::<Simd128<Relaxed<SignedQuads>> $(, $bounded, $constant)?>($($arg),*)
                 },
                 // SAFETY: needs nothing; the rest is the caller's promise.
                 #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]

@@ -7,25 +7,53 @@
 )]
 
 use std::arch::wasm32::*;
+use std::marker::PhantomData;
 
 use super::simd::Simd;
-use super::wasm_dot as dot;
 
-/// Fixed 128-bit vectors.
+/// How products of bytes are summed: all that differs between a build with relaxed SIMD and one without. See
+/// [`Simd`] for what the methods do.
+pub(crate) trait Dot: Copy + 'static {
+    const NAME: &str;
+    const SIGNED_OFFSET: i32;
+    const TILE: usize;
+    const DOT_BYTES: bool = false;
+    type Sums: Copy;
+    type Element: Copy;
+
+    fn element(value: i32) -> Self::Element;
+    unsafe fn quad(from: *const Self::Element) -> v128;
+    fn no_sums() -> Self::Sums;
+    fn unsigned(sums: Self::Sums, weights: v128, quad: v128) -> Self::Sums;
+    fn signed(sums: Self::Sums, weights: v128, quad: v128) -> Self::Sums;
+    #[inline(always)]
+    fn split(quad: v128) -> [v128; 2] {
+        [quad, quad]
+    }
+    #[inline(always)]
+    fn dot_bytes(sums: v128, _weights: v128, _split: [v128; 2]) -> v128 {
+        sums
+    }
+    fn widen(sums: Self::Sums) -> Self::Sums;
+    fn total(sums: Self::Sums) -> v128;
+    fn total_signed(sums: Self::Sums) -> v128;
+}
+
+/// Fixed 128-bit vectors with one way of multiplying bytes.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Simd128;
+pub(crate) struct Simd128<D>(PhantomData<D>);
 
 // SAFETY of the whole block: the target feature is on for the whole build; pointers are valid for a whole vector.
-impl Simd for Simd128 {
+impl<D: Dot> Simd for Simd128<D> {
     const LANES: usize = 4;
-    const SIGNED_OFFSET: i32 = dot::SIGNED_OFFSET;
-    const TILE: usize = dot::TILE;
-    const DOT_BYTES: bool = dot::DOT_BYTES;
+    const SIGNED_OFFSET: i32 = D::SIGNED_OFFSET;
+    const TILE: usize = D::TILE;
+    const DOT_BYTES: bool = D::DOT_BYTES;
     type Bytes = v128;
-    type Sums = dot::Sums;
+    type Sums = D::Sums;
     type Ints = v128;
     type Floats = v128;
-    type Element = dot::Element;
+    type Element = D::Element;
     type Quad = v128;
 
     #[inline(always)]
@@ -49,44 +77,44 @@ impl Simd for Simd128 {
         u16x8_shl(a, by)
     }
     #[inline(always)]
-    fn element(value: i32) -> dot::Element {
-        value as dot::Element
+    fn element(value: i32) -> D::Element {
+        D::element(value)
     }
     #[inline(always)]
-    unsafe fn quad(from: *const dot::Element) -> v128 {
-        unsafe { dot::quad(from) }
+    unsafe fn quad(from: *const D::Element) -> v128 {
+        unsafe { D::quad(from) }
     }
     #[inline(always)]
-    unsafe fn no_sums() -> dot::Sums {
-        dot::no_sums()
+    unsafe fn no_sums() -> D::Sums {
+        D::no_sums()
     }
     #[inline(always)]
-    unsafe fn dot_unsigned(sums: dot::Sums, weights: v128, quad: v128) -> dot::Sums {
-        dot::dot_unsigned(sums, weights, quad)
+    unsafe fn dot_unsigned(sums: D::Sums, weights: v128, quad: v128) -> D::Sums {
+        D::unsigned(sums, weights, quad)
     }
     #[inline(always)]
-    unsafe fn dot_signed(sums: dot::Sums, weights: v128, quad: v128) -> dot::Sums {
-        dot::dot_signed(sums, weights, quad)
+    unsafe fn dot_signed(sums: D::Sums, weights: v128, quad: v128) -> D::Sums {
+        D::signed(sums, weights, quad)
     }
     #[inline(always)]
     unsafe fn split(quad: v128) -> [v128; 2] {
-        dot::split(quad)
+        D::split(quad)
     }
     #[inline(always)]
     unsafe fn dot_bytes(sums: v128, weights: v128, split: [v128; 2]) -> v128 {
-        dot::dot_bytes(sums, weights, split)
+        D::dot_bytes(sums, weights, split)
     }
     #[inline(always)]
-    unsafe fn widen(sums: dot::Sums) -> dot::Sums {
-        dot::widen(sums)
+    unsafe fn widen(sums: D::Sums) -> D::Sums {
+        D::widen(sums)
     }
     #[inline(always)]
-    unsafe fn total(sums: dot::Sums) -> v128 {
-        dot::total(sums)
+    unsafe fn total(sums: D::Sums) -> v128 {
+        D::total(sums)
     }
     #[inline(always)]
-    unsafe fn total_signed(sums: dot::Sums) -> v128 {
-        dot::total_signed(sums)
+    unsafe fn total_signed(sums: D::Sums) -> v128 {
+        D::total_signed(sums)
     }
     #[inline(always)]
     unsafe fn ints(value: i32) -> v128 {
