@@ -1,0 +1,83 @@
+//! What a node speaks with every peer.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use libp2p::connection_limits::{self, ConnectionLimits};
+use libp2p::swarm::NetworkBehaviour;
+use libp2p::swarm::behaviour::toggle::Toggle;
+use libp2p::{StreamProtocol, identify, identity, kad, ping, relay};
+
+/// What we call ourselves to other peers.
+pub const AGENT: &str = concat!("kwaainet/", env!("CARGO_PKG_VERSION"));
+/// A routing table of our own: peers of other networks cannot serve us, and need not know us.
+pub(crate) const KAD: StreamProtocol = StreamProtocol::new("/kwaainet/kad/1.0.0");
+
+/// Connections of a node: 500 in all, 4 with one peer (two that dial each other at once have two for a moment).
+const CONNECTIONS: u32 = 500;
+const WITH_ONE_PEER: u32 = 4;
+/// Handshakes under way in each direction.
+const PENDING: u32 = 64;
+/// A lookup that has no answer after this has none. (Peers that are gone are noticed after 10 seconds.)
+const LOOKUP: Duration = Duration::from_secs(20);
+
+#[derive(NetworkBehaviour)]
+pub(crate) struct Behaviour {
+    pub(crate) limits: connection_limits::Behaviour,
+    pub(crate) identify: identify::Behaviour,
+    pub(crate) ping: ping::Behaviour,
+    pub(crate) kad: kad::Behaviour<kad::store::MemoryStore>,
+    pub(crate) relayed: relay::client::Behaviour,
+    pub(crate) relay: Toggle<relay::Behaviour>,
+    pub(crate) streams: libp2p_stream::Behaviour,
+}
+
+impl Behaviour {
+    pub(crate) fn new(
+        keypair: &identity::Keypair,
+        relayed: relay::client::Behaviour,
+        serves: bool,
+        relays: bool,
+    ) -> Self {
+        let peer = keypair.public().to_peer_id();
+        let limits = ConnectionLimits::default()
+            .with_max_established(Some(CONNECTIONS))
+            .with_max_established_per_peer(Some(WITH_ONE_PEER))
+            .with_max_pending_incoming(Some(PENDING))
+            .with_max_pending_outgoing(Some(PENDING));
+        let identify = identify::Config::new("/kwaainet/1".to_owned(), keypair.public())
+            .with_agent_version(AGENT.to_owned());
+        let relay = relays.then(|| relay::Behaviour::new(peer, relay::Config::default()));
+        Self {
+            limits: connection_limits::Behaviour::new(limits),
+            identify: identify::Behaviour::new(identify),
+            ping: ping::Behaviour::default(),
+            kad: routing(peer, serves),
+            relayed,
+            relay: relay.into(),
+            streams: libp2p_stream::Behaviour::new(),
+        }
+    }
+}
+
+/// Kademlia that routes and keeps nothing.
+fn routing(peer: libp2p::PeerId, serves: bool) -> kad::Behaviour<kad::store::MemoryStore> {
+    let mut config = kad::Config::new(KAD);
+    config
+        .set_query_timeout(LOOKUP)
+        // Ten instead of three: where many peers are gone, waiting is what takes long (docs/scale.md).
+        .set_parallelism(NonZeroUsize::new(10).unwrap_or(NonZeroUsize::MIN))
+        .set_caching(kad::Caching::Disabled)
+        // Whatever others want to store here comes as an event, and is dropped.
+        .set_record_filtering(kad::StoreInserts::FilterBoth)
+        .set_provider_publication_interval(None)
+        .set_publication_interval(None)
+        .set_replication_interval(None);
+    let mut kad = kad::Behaviour::with_config(peer, kad::store::MemoryStore::new(peer), config);
+    kad.set_mode(Some(if serves {
+        kad::Mode::Server
+    } else {
+        kad::Mode::Client
+    }));
+    kad
+}

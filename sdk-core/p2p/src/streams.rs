@@ -1,0 +1,215 @@
+//! Messages on a stream of bytes: each behind its length, as an unsigned varint.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use futures::channel::mpsc;
+use futures::io::{ReadHalf, WriteHalf};
+use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, SinkExt, StreamExt};
+use kwaainet_network::{MessageReceiver, MessageSender, MessageStream, NetworkError, PeerId, Protocol};
+use kwaainet_platform::{BoxFuture, boxed};
+
+use crate::network::Spawn;
+use crate::state::Traffic;
+
+/// Bytes that are read at once.
+const PIECE: usize = 16 * 1024;
+/// A length below 2^35 has five bytes at most.
+const LONGEST_LENGTH: usize = 5;
+
+/// Makes messages of a stream's bytes. What is sent is written by a task of its own, so that a sender that is dropped
+/// ends the stream properly, and a future that is dropped cuts no message in two.
+pub(crate) fn messages(
+    peer: PeerId,
+    protocol: Protocol,
+    io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    traffic: Arc<Traffic>,
+    spawn: &Spawn,
+) -> MessageStream {
+    let (read, write) = io.split();
+    let (to, from) = mpsc::channel(0);
+    spawn(boxed(write_all(write, from, Arc::clone(&traffic))));
+    MessageStream {
+        peer,
+        sender: Box::new(Sender { peer, protocol, to }),
+        receiver: Box::new(Receiver {
+            peer,
+            protocol,
+            io: Some(read),
+            buffer: Vec::new(),
+            traffic,
+        }),
+    }
+}
+
+/// Writes what comes, and closes this direction after the last.
+async fn write_all<W: AsyncWrite>(
+    mut io: WriteHalf<W>,
+    mut from: mpsc::Receiver<Vec<u8>>,
+    traffic: Arc<Traffic>,
+) {
+    while let Some(message) = from.next().await {
+        let (length, used) = encode_length(message.len());
+        let written = async {
+            io.write_all(length.get(..used).unwrap_or_default()).await?;
+            io.write_all(&message).await?;
+            io.flush().await
+        };
+        if written.await.is_err() {
+            // Dropping `from` tells the sender.
+            return;
+        }
+        traffic.sent.fetch_add(message.len() as u64, Ordering::Relaxed);
+    }
+    // The other side sees the end either way.
+    let _ = io.close().await;
+}
+
+struct Sender {
+    peer: PeerId,
+    protocol: Protocol,
+    to: mpsc::Sender<Vec<u8>>,
+}
+
+impl MessageSender for Sender {
+    fn send(&mut self, message: Vec<u8>) -> BoxFuture<'_, Result<(), NetworkError>> {
+        boxed(async move {
+            let (bytes, limit, protocol) = (message.len() as u64, self.protocol.longest, self.protocol.name);
+            if message.len() > limit {
+                return Err(NetworkError::TooLong {
+                    bytes,
+                    limit,
+                    protocol,
+                });
+            }
+            // Waits while the one before it is being written.
+            self.to
+                .send(message)
+                .await
+                .map_err(|_| broken(self.peer, "it takes no more"))
+        })
+    }
+}
+
+struct Receiver<R> {
+    peer: PeerId,
+    protocol: Protocol,
+    /// Gone after the end or an error.
+    io: Option<ReadHalf<R>>,
+    /// What has arrived of the next messages. It grows with what arrives, and not with what was announced.
+    buffer: Vec<u8>,
+    traffic: Arc<Traffic>,
+}
+
+impl<R: AsyncRead + Send + Unpin> Receiver<R> {
+    /// The next whole message in the buffer.
+    fn take(&mut self) -> Result<Option<Vec<u8>>, NetworkError> {
+        let Some((len, used)) = decode_length(&self.buffer) else {
+            return if self.buffer.len() < LONGEST_LENGTH {
+                Ok(None)
+            } else {
+                Err(broken(self.peer, "it sent a length that is none"))
+            };
+        };
+        let (limit, protocol) = (self.protocol.longest, self.protocol.name);
+        if len > limit as u64 {
+            return Err(NetworkError::TooLong {
+                bytes: len,
+                limit,
+                protocol,
+            });
+        }
+        let end = used + len as usize;
+        if self.buffer.len() < end {
+            return Ok(None);
+        }
+        let rest = self.buffer.split_off(end);
+        let mut message = std::mem::replace(&mut self.buffer, rest);
+        message.drain(..used);
+        self.traffic.received.fetch_add(len, Ordering::Relaxed);
+        Ok(Some(message))
+    }
+
+    async fn next_message(&mut self) -> Result<Option<Vec<u8>>, NetworkError> {
+        loop {
+            if let Some(message) = self.take()? {
+                return Ok(Some(message));
+            }
+            let Some(io) = &mut self.io else { return Ok(None) };
+            let mut piece = [0; PIECE];
+            // What was read is kept before anything else is waited for: this future may be dropped.
+            let read = io
+                .read(&mut piece)
+                .await
+                .map_err(|error| broken(self.peer, &error.to_string()))?;
+            match piece.get(..read) {
+                Some([]) | None if self.buffer.is_empty() => return Ok(None),
+                Some([]) | None => return Err(broken(self.peer, "it ended in the middle of a message")),
+                Some(piece) => self.buffer.extend_from_slice(piece),
+            }
+        }
+    }
+}
+
+impl<R: AsyncRead + Send + Unpin> MessageReceiver for Receiver<R> {
+    fn next(&mut self) -> BoxFuture<'_, Option<Result<Vec<u8>, NetworkError>>> {
+        boxed(async move {
+            self.io.as_ref()?;
+            let next = self.next_message().await;
+            if !matches!(next, Ok(Some(_))) {
+                self.io = None;
+            }
+            next.transpose()
+        })
+    }
+}
+
+fn broken(peer: PeerId, reason: &str) -> NetworkError {
+    NetworkError::Broken {
+        peer,
+        reason: reason.to_owned(),
+    }
+}
+
+/// Unsigned varint: seven bits a byte, the lowest first. The bytes, and how many of them count.
+pub(crate) fn encode_length(len: usize) -> ([u8; 10], usize) {
+    let (mut bytes, mut used, mut left) = ([0; 10], 0, len as u64);
+    for byte in &mut bytes {
+        *byte = (left & 0x7f) as u8 | if left > 0x7f { 0x80 } else { 0 };
+        used += 1;
+        left >>= 7;
+        if left == 0 {
+            break;
+        }
+    }
+    (bytes, used)
+}
+
+/// The length at the start, and its own bytes; `None` if it is not whole yet, or is none.
+pub(crate) fn decode_length(bytes: &[u8]) -> Option<(u64, usize)> {
+    let mut len = 0;
+    for (at, byte) in bytes.iter().take(LONGEST_LENGTH).enumerate() {
+        len |= u64::from(byte & 0x7f) << (7 * at);
+        if byte & 0x80 == 0 {
+            return Some((len, at + 1));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_survive() {
+        for len in [0, 1, 127, 128, 300, 16_383, 16_384, 1 << 20, u32::MAX as usize] {
+            let (bytes, used) = encode_length(len);
+            assert_eq!(decode_length(&bytes[..used]), Some((len as u64, used)));
+            assert_eq!(decode_length(&bytes[..used - 1]), None);
+        }
+        // From the multiformats specification of unsigned varints.
+        assert_eq!(encode_length(300).0[..2], [0xac, 0x02]);
+        assert_eq!(decode_length(&[0xff; 20]), None);
+    }
+}
