@@ -15,6 +15,8 @@ pub(crate) const K: usize = 20;
 pub(crate) const STRANGER: u64 = 3;
 /// Until a node that does not answer is given up.
 const TIMEOUT_US: u64 = 5_000_000;
+/// Questions that a node has open at once, over all its lookups: a browser's node has no more connections.
+pub(crate) const OPEN: usize = 64;
 
 /// Up to [`K`] nodes of the table of `node`, the nearest to a point first.
 pub(crate) fn nearest_known(world: &World, node: Node, target: u64) -> Vec<Node> {
@@ -177,6 +179,7 @@ pub(crate) struct Finder<'a> {
     node: Node,
     alpha: usize,
     gone: f64,
+    open: usize,
     connected: HashSet<Node>,
     events: BinaryHeap<Reverse<(u64, u64, usize, Node)>>,
     pub(crate) lookups: Vec<Lookup>,
@@ -191,6 +194,7 @@ impl<'a> Finder<'a> {
             node,
             alpha,
             gone,
+            open: 0,
             connected: HashSet::new(),
             events: BinaryHeap::new(),
             lookups: Vec::new(),
@@ -214,9 +218,10 @@ impl<'a> Finder<'a> {
 
     fn ask(&mut self, number: usize) {
         let lookup = &mut self.lookups[number];
-        while !lookup.stopped && lookup.in_flight < self.alpha {
+        while !lookup.stopped && lookup.in_flight < self.alpha && self.open < OPEN {
             let Some(node) = lookup.next() else { return };
             lookup.in_flight += 1;
+            self.open += 1;
             self.requests += 1;
             let takes = if self.world.left(node, self.gone) {
                 TIMEOUT_US
@@ -236,10 +241,10 @@ impl<'a> Finder<'a> {
     /// Runs until all lookups are done, or `told` has enough. It is told of every answer and of every failure.
     pub(crate) fn run(&mut self, mut told: impl FnMut(&News<'_>) -> Then) {
         while let Some(Reverse((time, _, number, node))) = self.events.pop() {
-            self.now_us = time;
             if self.lookups[number].stopped {
                 continue;
             }
+            self.now_us = time;
             let (state, names) = if self.world.left(node, self.gone) {
                 (State::Failed, Vec::new())
             } else {
@@ -252,8 +257,13 @@ impl<'a> Finder<'a> {
             let lookup = &mut self.lookups[number];
             lookup.settle(self.world, node, state);
             lookup.hear(self.world, &names);
+            self.open -= 1;
             let done = lookup.is_done();
-            lookup.stopped = done;
+            if done {
+                // What it still waits for is nobody's business any more.
+                lookup.stopped = true;
+                self.open -= lookup.in_flight;
+            }
             let from = (state == State::Answered).then_some(node);
             match told(&News {
                 lookup: number,
@@ -266,7 +276,10 @@ impl<'a> Finder<'a> {
                 Then::Begin(targets) => targets.into_iter().for_each(|target| self.begin(target)),
                 Then::Enough => return,
             }
-            self.ask(number);
+            // All of them, as there may be room for a question that another lookup could not ask.
+            for offset in 0..self.lookups.len() {
+                self.ask((number + offset) % self.lookups.len());
+            }
         }
     }
 }

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use crate::balance::Course;
 use crate::discoveries::Discoveries;
+use crate::kademlia::OPEN;
 use crate::keys::{BUCKET, SHARDS};
 use crate::lookups::Lookups;
 use crate::memory::Calibration;
@@ -259,14 +260,14 @@ simulated seconds, median / 95th percentile unless said otherwise, and the same 
 **The calibration against 100 real libp2p swarms is missing.** Until it is here, read the times as what follows from the
 model below, and not as what a user will see. The rows of 100 nodes are there to be compared with those swarms.
 
-![Simulated seconds until a model is found, by number of nodes](images/scale.svg)
+![Simulated seconds until enough offers of a rare model are found, by number of nodes](images/scale.svg)
 
 ## What is real and what is not
 
 - Real: planning of chains, repair and placement (`kwaainet_network::route`), as the node runs them.
 - Copied: the keys under which records are kept, by the node's formula (tests/simulation/src/keys.rs).
 - Simulated: Kademlia with k = 20, as discrete events. Routing tables are converged: a bucket names up to 20 random nodes
-  of those that it may name. Nobody lies, and a node answers any number of questions at once.
+  of those that it may name. Nobody lies. A node has {OPEN} questions open at once, and answers any number.
 - The earth: nine regions, light in fibre on routes that are half again as long as the great circle, 4 to 30 ms for each
   node's last mile. A stranger takes three round trips to answer, a connected peer one.
 - \"Gone\": this share of the nodes that the routing tables name has left, without a word. A question to one of them takes
