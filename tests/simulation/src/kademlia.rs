@@ -154,8 +154,10 @@ impl Lookup {
 /// What to do after an answer.
 pub(crate) enum Then {
     GoOn,
-    /// End this lookup, and begin others.
-    Begin(Vec<u64>),
+    /// Begin another lookup.
+    Begin(u64),
+    /// End these lookups.
+    End(Vec<usize>),
     /// End all lookups.
     Enough,
 }
@@ -180,6 +182,8 @@ pub(crate) struct Finder<'a> {
     alpha: usize,
     gone: f64,
     open: usize,
+    /// The lookup that asked last.
+    turn: usize,
     connected: HashSet<Node>,
     events: BinaryHeap<Reverse<(u64, u64, usize, Node)>>,
     pub(crate) lookups: Vec<Lookup>,
@@ -195,6 +199,7 @@ impl<'a> Finder<'a> {
             alpha,
             gone,
             open: 0,
+            turn: 0,
             connected: HashSet::new(),
             events: BinaryHeap::new(),
             lookups: Vec::new(),
@@ -213,33 +218,57 @@ impl<'a> Finder<'a> {
         };
         lookup.hear(self.world, &nearest_known(self.world, self.node, target));
         self.lookups.push(lookup);
-        self.ask(self.lookups.len() - 1);
     }
 
-    fn ask(&mut self, number: usize) {
+    /// Ends a lookup. What it still waits for is nobody's business any more.
+    fn end(&mut self, number: usize) {
         let lookup = &mut self.lookups[number];
-        while !lookup.stopped && lookup.in_flight < self.alpha && self.open < OPEN {
-            let Some(node) = lookup.next() else { return };
-            lookup.in_flight += 1;
-            self.open += 1;
-            self.requests += 1;
-            let takes = if self.world.left(node, self.gone) {
-                TIMEOUT_US
-            } else {
-                let trips = if self.connected.contains(&node) {
-                    1
-                } else {
-                    STRANGER
-                };
-                self.world.rtt_us(self.node, node) * trips
-            };
-            self.events
-                .push(Reverse((self.now_us + takes, self.requests, number, node)));
+        if !lookup.stopped {
+            lookup.stopped = true;
+            self.open -= lookup.in_flight;
         }
+    }
+
+    /// Asks while there is room, one question for each lookup in turn.
+    fn ask(&mut self) {
+        let mut asked = true;
+        while asked {
+            asked = false;
+            for _ in 0..self.lookups.len() {
+                self.turn = (self.turn + 1) % self.lookups.len();
+                asked |= self.ask_one(self.turn);
+            }
+        }
+    }
+
+    /// Asks one question for a lookup, if there is one and room for it.
+    fn ask_one(&mut self, number: usize) -> bool {
+        let lookup = &mut self.lookups[number];
+        if lookup.stopped || lookup.in_flight >= self.alpha || self.open >= OPEN {
+            return false;
+        }
+        let Some(node) = lookup.next() else { return false };
+        lookup.in_flight += 1;
+        self.open += 1;
+        self.requests += 1;
+        let takes = if self.world.left(node, self.gone) {
+            TIMEOUT_US
+        } else {
+            let trips = if self.connected.contains(&node) {
+                1
+            } else {
+                STRANGER
+            };
+            self.world.rtt_us(self.node, node) * trips
+        };
+        self.events
+            .push(Reverse((self.now_us + takes, self.requests, number, node)));
+        true
     }
 
     /// Runs until all lookups are done, or `told` has enough. It is told of every answer and of every failure.
     pub(crate) fn run(&mut self, mut told: impl FnMut(&News<'_>) -> Then) {
+        self.ask();
         while let Some(Reverse((time, _, number, node))) = self.events.pop() {
             if self.lookups[number].stopped {
                 continue;
@@ -260,9 +289,7 @@ impl<'a> Finder<'a> {
             self.open -= 1;
             let done = lookup.is_done();
             if done {
-                // What it still waits for is nobody's business any more.
-                lookup.stopped = true;
-                self.open -= lookup.in_flight;
+                self.end(number);
             }
             let from = (state == State::Answered).then_some(node);
             match told(&News {
@@ -273,13 +300,11 @@ impl<'a> Finder<'a> {
                 done,
             }) {
                 Then::GoOn => (),
-                Then::Begin(targets) => targets.into_iter().for_each(|target| self.begin(target)),
+                Then::Begin(target) => self.begin(target),
+                Then::End(numbers) => numbers.into_iter().for_each(|number| self.end(number)),
                 Then::Enough => return,
             }
-            // All of them, as there may be room for a question that another lookup could not ask.
-            for offset in 0..self.lookups.len() {
-                self.ask((number + offset) % self.lookups.len());
-            }
+            self.ask();
         }
     }
 }

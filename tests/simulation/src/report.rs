@@ -274,8 +274,9 @@ model below, and not as what a user will see. The rows of 100 nodes are there to
   5 s. Half of them left after the records were published: their records are still found, and those that they kept are lost.
 - The model: {BLOCKS} blocks; peers serve 8 to 40 of them each and compute 20 to 400 blocks a second. Records are kept by
   {BUCKET} blocks in {SHARDS} shards.
-- A finder stops when each block is offered by {ENOUGH} peers. It asks up to {ASKED} of them for a sign of life, and plans
-  when each block is served by {ALIVE} that gave one, or after 1 s.
+- A finder's lookups take turns, those of a bucket end when each of its blocks is offered by {ENOUGH} peers, and all when that
+  is so for all blocks. Then it asks up to {ASKED} of the peers for a sign of life, and plans when each block is served by
+  {ALIVE} that gave one, or after 1 s.
 
 "
         );

@@ -163,11 +163,19 @@ impl<'a> Swarm<'a> {
                 found_us = Some(news.time_us);
                 return Then::Enough;
             }
-            let blocks = bucket * BUCKET..((bucket + 1) * BUCKET).min(BLOCKS);
-            if news.done && search.served.least(blocks) < enough {
-                return Then::Begin(search.ask(bucket).into_iter().collect());
+            let satisfied = |bucket: u32| {
+                let blocks = bucket * BUCKET..((bucket + 1) * BUCKET).min(BLOCKS);
+                search.served.least(blocks) >= enough
+            };
+            if news.done && !satisfied(bucket) {
+                return search.ask(bucket).map_or(Then::GoOn, Then::Begin);
             }
-            Then::GoOn
+            let over = search
+                .asked
+                .iter()
+                .enumerate()
+                .filter(|(_, (bucket, _))| satisfied(*bucket));
+            Then::End(over.map(|(number, _)| number).collect())
         });
         Found {
             requests: finder.requests,

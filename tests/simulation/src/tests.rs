@@ -1,7 +1,7 @@
 //! The simulation at a size that takes seconds, and its parts against what needs no simulation.
 
 use super::*;
-use crate::kademlia::{Finder, K, Then, nearest_known};
+use crate::kademlia::{Finder, K, OPEN, Then, nearest_known};
 use crate::world::{Node, imagined, point};
 
 /// The nearest nodes of all that fit a condition: what a perfect lookup finds.
@@ -97,6 +97,28 @@ fn a_lookup_takes_as_long_as_its_slowest_answer() {
     let one_of_us = (1..100).map(|percent| f64::from(percent) / 100.0);
     let mut one_of_us = one_of_us.filter(|gone| (1..4).filter(|node| world.left(*node, *gone)).count() == 1);
     assert_eq!(took(one_of_us.next().unwrap()), 5_000_000);
+}
+
+#[test]
+fn many_lookups_share_what_a_node_may_have_open() {
+    let world = World::new(1000, 13, imagined);
+    let mut finder = Finder::new(&world, 5, 10, 0.0);
+    (0..40_u8).for_each(|target| finder.begin(point(&[target])));
+    finder.run(|_| Then::Enough);
+    assert_eq!(finder.requests, OPEN as u64);
+
+    let mut finder = Finder::new(&world, 5, 10, 0.0);
+    (0..40_u8).for_each(|target| finder.begin(point(&[target])));
+    let mut ends = 0;
+    finder.run(|news| {
+        ends += usize::from(news.done);
+        if news.lookup == 0 {
+            Then::End(vec![1, 2])
+        } else {
+            Then::GoOn
+        }
+    });
+    assert_eq!(ends, 38, "two are ended, the others come to their ends");
 }
 
 #[test]
