@@ -232,8 +232,8 @@ impl Report {
 - From 1,000 to {} nodes a lookup grows from {:.1} to {:.1} requests (alpha 3, nobody gone).
 - Departed nodes cost more than size does: at {} nodes with 30 % gone, a whole lookup takes {:.1} s instead of {:.1} s,
   because it waits for 5 s again and again. With alpha 10 it takes {:.1} s.
-- Who stops when the offers are enough waits less: there, with alpha 3, a chain through the popular model is planned after
-  {:.1} s. For the rare model, all shards asked at once take {:.1} s, and a few at a time {:.1} s.
+- A finder that stops when it has enough offers waits less: there, with alpha 3, it has planned a chain through the
+  popular model after {:.1} s. Through the rare one after {:.1} s if it asks all shards at once, and {:.1} s if a few at a time.
 
 ",
             thousands(most),
