@@ -81,6 +81,11 @@ export const steps = [
     },
   },
   {
+    name: "simulation, a thousand nodes",
+    group: "unit",
+    run: () => cargo(["test", "--locked", "-p", "kwaainet-simulation"]),
+  },
+  {
     name: "kernels in WebAssembly",
     group: "unit",
     run: () => node("tests/tasks/wasm-kernels.mjs"),

@@ -15,6 +15,8 @@ pub(crate) const K: usize = 20;
 pub(crate) const STRANGER: u64 = 3;
 /// Until a node that does not answer is given up.
 const TIMEOUT_US: u64 = 5_000_000;
+/// Questions that a node has open at once, over all its lookups: a browser's node has no more connections.
+pub(crate) const OPEN: usize = 64;
 
 /// Up to [`K`] nodes of the table of `node`, the nearest to a point first.
 pub(crate) fn nearest_known(world: &World, node: Node, target: u64) -> Vec<Node> {
@@ -152,8 +154,10 @@ impl Lookup {
 /// What to do after an answer.
 pub(crate) enum Then {
     GoOn,
-    /// End this lookup, and begin others.
-    Begin(Vec<u64>),
+    /// Begin another lookup.
+    Begin(u64),
+    /// End these lookups.
+    End(Vec<usize>),
     /// End all lookups.
     Enough,
 }
@@ -177,6 +181,9 @@ pub(crate) struct Finder<'a> {
     node: Node,
     alpha: usize,
     gone: f64,
+    open: usize,
+    /// The lookup that asked last.
+    turn: usize,
     connected: HashSet<Node>,
     events: BinaryHeap<Reverse<(u64, u64, usize, Node)>>,
     pub(crate) lookups: Vec<Lookup>,
@@ -191,6 +198,8 @@ impl<'a> Finder<'a> {
             node,
             alpha,
             gone,
+            open: 0,
+            turn: 0,
             connected: HashSet::new(),
             events: BinaryHeap::new(),
             lookups: Vec::new(),
@@ -209,37 +218,62 @@ impl<'a> Finder<'a> {
         };
         lookup.hear(self.world, &nearest_known(self.world, self.node, target));
         self.lookups.push(lookup);
-        self.ask(self.lookups.len() - 1);
     }
 
-    fn ask(&mut self, number: usize) {
+    /// Ends a lookup. What it still waits for is nobody's business any more.
+    fn end(&mut self, number: usize) {
         let lookup = &mut self.lookups[number];
-        while !lookup.stopped && lookup.in_flight < self.alpha {
-            let Some(node) = lookup.next() else { return };
-            lookup.in_flight += 1;
-            self.requests += 1;
-            let takes = if self.world.left(node, self.gone) {
-                TIMEOUT_US
-            } else {
-                let trips = if self.connected.contains(&node) {
-                    1
-                } else {
-                    STRANGER
-                };
-                self.world.rtt_us(self.node, node) * trips
-            };
-            self.events
-                .push(Reverse((self.now_us + takes, self.requests, number, node)));
+        if !lookup.stopped {
+            lookup.stopped = true;
+            self.open -= lookup.in_flight;
         }
+    }
+
+    /// Asks while there is room, one question for each lookup in turn.
+    fn ask(&mut self) {
+        let mut asked = true;
+        while asked {
+            asked = false;
+            for _ in 0..self.lookups.len() {
+                self.turn = (self.turn + 1) % self.lookups.len();
+                asked |= self.ask_one(self.turn);
+            }
+        }
+    }
+
+    /// Asks one question for a lookup, if there is one and room for it.
+    fn ask_one(&mut self, number: usize) -> bool {
+        let lookup = &mut self.lookups[number];
+        if lookup.stopped || lookup.in_flight >= self.alpha || self.open >= OPEN {
+            return false;
+        }
+        let Some(node) = lookup.next() else { return false };
+        lookup.in_flight += 1;
+        self.open += 1;
+        self.requests += 1;
+        let takes = if self.world.left(node, self.gone) {
+            TIMEOUT_US
+        } else {
+            let trips = if self.connected.contains(&node) {
+                1
+            } else {
+                STRANGER
+            };
+            self.world.rtt_us(self.node, node) * trips
+        };
+        self.events
+            .push(Reverse((self.now_us + takes, self.requests, number, node)));
+        true
     }
 
     /// Runs until all lookups are done, or `told` has enough. It is told of every answer and of every failure.
     pub(crate) fn run(&mut self, mut told: impl FnMut(&News<'_>) -> Then) {
+        self.ask();
         while let Some(Reverse((time, _, number, node))) = self.events.pop() {
-            self.now_us = time;
             if self.lookups[number].stopped {
                 continue;
             }
+            self.now_us = time;
             let (state, names) = if self.world.left(node, self.gone) {
                 (State::Failed, Vec::new())
             } else {
@@ -252,8 +286,11 @@ impl<'a> Finder<'a> {
             let lookup = &mut self.lookups[number];
             lookup.settle(self.world, node, state);
             lookup.hear(self.world, &names);
+            self.open -= 1;
             let done = lookup.is_done();
-            lookup.stopped = done;
+            if done {
+                self.end(number);
+            }
             let from = (state == State::Answered).then_some(node);
             match told(&News {
                 lookup: number,
@@ -263,10 +300,11 @@ impl<'a> Finder<'a> {
                 done,
             }) {
                 Then::GoOn => (),
-                Then::Begin(targets) => targets.into_iter().for_each(|target| self.begin(target)),
+                Then::Begin(target) => self.begin(target),
+                Then::End(numbers) => numbers.into_iter().for_each(|number| self.end(number)),
                 Then::Enough => return,
             }
-            self.ask(number);
+            self.ask();
         }
     }
 }

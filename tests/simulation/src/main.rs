@@ -10,6 +10,7 @@
 
 mod balance;
 mod dice;
+mod discoveries;
 mod kademlia;
 mod keys;
 mod lookups;
@@ -40,6 +41,8 @@ const CALIBRATION: usize = 100;
 /// Peers that serve a model that many want, and one that few want; at most half of all nodes.
 const POPULAR: usize = 1000;
 const RARE: usize = 50;
+/// So many rare models, as luck decides where few peers are.
+const RARE_MODELS: usize = 10;
 /// Shards of a bucket that a finder asks at once, if not all of them.
 const FEW_SHARDS: u8 = 2;
 
@@ -101,23 +104,25 @@ fn simulate(plan: &Plan) -> Result<Report, NetworkError> {
                     swarm.publish(before);
                     swarm
                 };
-                let discover =
-                    |swarm: &Swarm<'_>, at_once| swarm::measure(swarm, way, at_once, plan.discoveries, &dice);
-                let rare = published(RARE.min(nodes / 2));
-                let popular = published(POPULAR.min(nodes / 2));
+                let discover = |swarms: &[Swarm<'_>]| {
+                    [FEW_SHARDS, SHARDS]
+                        .map(|at_once| discoveries::measure(swarms, way, at_once, plan.discoveries, &dice))
+                };
+                let rare: Vec<Swarm<'_>> = (0..RARE_MODELS).map(|_| published(RARE.min(nodes / 2))).collect();
+                let popular = [published(POPULAR.min(nodes / 2))];
                 if nodes == CALIBRATION {
                     let from = world.anyone(&dice, gone);
                     report
                         .calibrations
-                        .push((way, memory::calibrate(&world, &rare, from, way)?));
+                        .push((way, memory::calibrate(&world, &popular[0], from, way)?));
                 }
                 report.cases.push(Case {
                     nodes,
                     way,
                     lookups,
-                    popular: discover(&popular, FEW_SHARDS),
-                    rare: [discover(&rare, FEW_SHARDS), discover(&rare, SHARDS)],
-                    published: popular.published(),
+                    popular: discover(&popular),
+                    rare: discover(&rare),
+                    published: popular[0].published(),
                 });
             }
         }

@@ -20,7 +20,7 @@ const STYLE: &str = "text{font:12px system-ui,sans-serif;fill:#1f2328}.title{fon
 .c0{stroke:#0969da}.c1{stroke:#9a6700;stroke-dasharray:8 4}.c2{stroke:#cf222e;stroke-dasharray:2 3}\
 @media (prefers-color-scheme:dark){text{fill:#f0f6fc}.axis{stroke:#9198a1}.grid{stroke:#3d444d}.c0{stroke:#58a6ff}.c1{stroke:#d29922}.c2{stroke:#ff7b72}}";
 
-/// Time until enough offers are found, by number of nodes: a panel per alpha, a line per churn.
+/// Time until enough offers of a rare model are found, all shards asked at once, by number of nodes: a panel per alpha, a line per churn.
 pub(crate) fn draw(cases: &[Case]) -> String {
     let most = cases
         .iter()
@@ -33,10 +33,10 @@ pub(crate) fn draw(cases: &[Case]) -> String {
     let largest = cases.iter().map(|case| case.nodes).max().unwrap_or(1);
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-labelledby=\"title desc\">\n\
-        <title id=\"title\">Simulation: seconds until enough offers are found, by number of nodes</title>\n\
+        <title id=\"title\">Simulation: seconds until enough offers of a rare model are found, by number of nodes</title>\n\
         <desc id=\"desc\">{}</desc>\n<style>{STYLE}</style>\n\
-        <text class=\"title\" x=\"{LEFT}\" y=\"20\">Simulation: seconds until enough offers are found</text>\n\
-        <text x=\"{LEFT}\" y=\"38\">thick: median, thin: 95 of 100 are below; by share of nodes that left</text>\n",
+        <text class=\"title\" x=\"{LEFT}\" y=\"20\">Simulation: seconds until enough offers of a rare model are found</text>\n\
+        <text x=\"{LEFT}\" y=\"38\">thick: median, thin: 95 of 100 are below; by share of nodes that are gone</text>\n",
         describe(cases)
     );
     for (panel, alpha) in ALPHAS.into_iter().enumerate() {
@@ -49,7 +49,7 @@ pub(crate) fn draw(cases: &[Case]) -> String {
         let (right, bottom) = (left + PANEL, TOP + TALL);
         let _ = writeln!(
             svg,
-            "<text x=\"{left}\" y=\"{}\">{alpha} requests in flight</text>",
+            "<text x=\"{left}\" y=\"{}\">{alpha} requests in flight per lookup</text>",
             TOP - 8.0
         );
         for quarter in 0..=4_u32 {
@@ -122,7 +122,7 @@ pub(crate) fn draw(cases: &[Case]) -> String {
         );
         let _ = writeln!(
             svg,
-            "<text x=\"{}\" y=\"{}\">{} left</text>",
+            "<text x=\"{}\" y=\"{}\">{} gone</text>",
             at + 42.0,
             y + 4.0,
             percent(gone)
@@ -139,7 +139,7 @@ fn describe(cases: &[Case]) -> String {
         .map(|case| {
             let [median, most] = case.rare[1].found.map(|us| us as f64 / 1e6);
             format!(
-                "{} nodes, {} left, {} requests in flight: median {median:.2} s, 95 of 100 below {most:.2} s.",
+                "{} nodes, {} gone, {} requests in flight: median {median:.2} s, 95 of 100 below {most:.2} s.",
                 thousands(case.nodes),
                 percent(case.way.gone),
                 case.way.alpha

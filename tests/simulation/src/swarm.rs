@@ -32,7 +32,7 @@ pub(crate) struct Provider {
 }
 
 pub(crate) struct Swarm<'a> {
-    world: &'a World,
+    pub(crate) world: &'a World,
     pub(crate) providers: Vec<Provider>,
     by_peer: HashMap<PeerId, Node>,
     /// Which providers' records a node keeps under a key.
@@ -163,11 +163,19 @@ impl<'a> Swarm<'a> {
                 found_us = Some(news.time_us);
                 return Then::Enough;
             }
-            let blocks = bucket * BUCKET..((bucket + 1) * BUCKET).min(BLOCKS);
-            if news.done && search.served.least(blocks) < enough {
-                return Then::Begin(search.ask(bucket).into_iter().collect());
+            let satisfied = |bucket: u32| {
+                let blocks = bucket * BUCKET..((bucket + 1) * BUCKET).min(BLOCKS);
+                search.served.least(blocks) >= enough
+            };
+            if news.done && !satisfied(bucket) {
+                return search.ask(bucket).map_or(Then::GoOn, Then::Begin);
             }
-            Then::GoOn
+            let over = search
+                .asked
+                .iter()
+                .enumerate()
+                .filter(|(_, (bucket, _))| satisfied(*bucket));
+            Then::End(over.map(|(number, _)| number).collect())
         });
         Found {
             requests: finder.requests,
@@ -176,16 +184,33 @@ impl<'a> Swarm<'a> {
         }
     }
 
+    /// Whom to ask for a sign of life: first those that serve a block for which there are not enough yet.
+    fn asked(&self, found: &Found) -> Vec<&Provider> {
+        let mut served = Served::default();
+        let providers = found
+            .providers
+            .iter()
+            .map(|number| &self.providers[usize::from(*number)]);
+        let (mut asked, others): (Vec<&Provider>, Vec<&Provider>) =
+            providers.partition(|Provider { offer, .. }| {
+                let needed = served.least(offer.start..offer.end) < ENOUGH;
+                if needed {
+                    served.add(offer);
+                }
+                needed
+            });
+        asked.extend(others);
+        asked.truncate(ASKED);
+        asked
+    }
+
     /// Asks those that were found for a sign of life, until every block is served by `alive` of those that gave one,
     /// and plans a chain of these.
     pub(crate) fn plan(&self, from: Node, found: &Found, gone: f64, alive: usize) -> Planned {
-        let asked = found
-            .providers
-            .iter()
-            .take(ASKED)
-            .map(|number| &self.providers[usize::from(*number)]);
-        let (silent, there): (Vec<&Provider>, Vec<&Provider>) =
-            asked.partition(|provider| self.world.left(provider.node, gone));
+        let asked = self.asked(found);
+        let (silent, there): (Vec<&Provider>, Vec<&Provider>) = asked
+            .into_iter()
+            .partition(|provider| self.world.left(provider.node, gone));
         let mut answers: Vec<(u64, &Provider)> = there
             .into_iter()
             .map(|provider| (self.world.rtt_us(from, provider.node), provider))
@@ -303,49 +328,5 @@ impl Search {
         if self.heard.insert(number) {
             self.served.add(offer);
         }
-    }
-}
-
-/// What a series of discoveries came to. Times are simulated, in microseconds.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Discoveries {
-    pub(crate) requests: f64,
-    pub(crate) found: [u64; 2],
-    pub(crate) planned: [u64; 2],
-    pub(crate) chains: usize,
-    pub(crate) repaired: usize,
-    pub(crate) hops: f64,
-    pub(crate) token_ms: f64,
-    pub(crate) count: usize,
-}
-
-/// Nodes anywhere look for the model and plan a chain through it.
-pub(crate) fn measure(swarm: &Swarm<'_>, way: Way, at_once: u8, count: usize, dice: &Dice) -> Discoveries {
-    let (mut searched, mut planned) = (Vec::new(), Vec::new());
-    let (mut requests, mut hops, mut micros, mut repaired) = (0, 0, 0, 0);
-    for _ in 0..count {
-        let from = swarm.world.anyone(dice, way.gone);
-        let found = swarm.find(from, way, at_once, ENOUGH);
-        requests += found.requests;
-        searched.push(found.us);
-        let plan = swarm.plan(from, &found, way.gone, ALIVE);
-        if let Some(chain) = plan.chain {
-            planned.push(found.us + plan.waited_us);
-            hops += chain.hops().len();
-            micros += chain.micros();
-            repaired += usize::from(plan.repaired);
-        }
-    }
-    let chains = planned.len();
-    let mean = |sum: f64, of: usize| sum / of.max(1) as f64;
-    Discoveries {
-        requests: mean(requests as f64, count),
-        found: [percentile(&mut searched, 0.5), percentile(&mut searched, 0.95)],
-        planned: [percentile(&mut planned, 0.5), percentile(&mut planned, 0.95)],
-        chains,
-        repaired,
-        hops: mean(hops as f64, chains),
-        token_ms: mean(micros as f64 / 1000.0, chains),
-        count,
     }
 }

@@ -1,7 +1,7 @@
 //! The simulation at a size that takes seconds, and its parts against what needs no simulation.
 
 use super::*;
-use crate::kademlia::{Finder, K, Then, nearest_known};
+use crate::kademlia::{Finder, K, OPEN, Then, nearest_known};
 use crate::world::{Node, imagined, point};
 
 /// The nearest nodes of all that fit a condition: what a perfect lookup finds.
@@ -20,8 +20,7 @@ fn the_whole_simulation_runs_and_is_the_same_at_every_run() {
     assert_eq!(once.cases.len(), 2 * GONE.len() * ALPHAS.len());
     for case in &once.cases {
         assert_eq!(case.lookups.missed, 0, "{case:?}");
-        let [few, all] = &case.rare;
-        for found in [&case.popular, few, all] {
+        for found in case.popular.iter().chain(&case.rare) {
             assert!(found.chains * 20 >= found.count * 19, "{case:?}");
         }
     }
@@ -31,7 +30,7 @@ fn the_whole_simulation_runs_and_is_the_same_at_every_run() {
         assert!(calibration.same_chain, "{way:?}");
     }
     let svg = plot::draw(&once.cases);
-    assert!(svg.contains("<desc id=\"desc\">100 nodes, 0 % left"));
+    assert!(svg.contains("<desc id=\"desc\">100 nodes, 0 % gone"));
     assert!(!svg.contains("NaN") && !once.page().contains("NaN"));
 }
 
@@ -73,6 +72,67 @@ fn a_table_names_the_nearest_that_it_holds() {
             let near = nearest_of_all(&world, target, |node| node != 7);
             assert_eq!(known[..8], near[..8]);
         }
+    }
+}
+
+#[test]
+fn a_lookup_takes_as_long_as_its_slowest_answer() {
+    // Four nodes know each other, so all three questions are asked at once.
+    let world = World::new(4, 11, imagined);
+    let took = |gone| {
+        let mut finder = Finder::new(&world, 0, 3, gone);
+        finder.begin(7);
+        let mut done_us = 0;
+        finder.run(|news| {
+            done_us = if news.done { news.time_us } else { 0 };
+            Then::GoOn
+        });
+        assert_eq!((finder.requests, finder.now_us), (3, done_us));
+        done_us
+    };
+    assert_eq!(
+        Some(took(0.0)),
+        (1..4).map(|node| 3 * world.rtt_us(0, node)).max()
+    );
+    let one_of_us = (1..100).map(|percent| f64::from(percent) / 100.0);
+    let mut one_of_us = one_of_us.filter(|gone| (1..4).filter(|node| world.left(*node, *gone)).count() == 1);
+    assert_eq!(took(one_of_us.next().unwrap()), 5_000_000);
+}
+
+#[test]
+fn many_lookups_share_what_a_node_may_have_open() {
+    let world = World::new(1000, 13, imagined);
+    let mut finder = Finder::new(&world, 5, 10, 0.0);
+    (0..40_u8).for_each(|target| finder.begin(point(&[target])));
+    finder.run(|_| Then::Enough);
+    assert_eq!(finder.requests, OPEN as u64);
+
+    let mut finder = Finder::new(&world, 5, 10, 0.0);
+    (0..40_u8).for_each(|target| finder.begin(point(&[target])));
+    let mut ends = 0;
+    finder.run(|news| {
+        ends += usize::from(news.done);
+        if news.lookup == 0 {
+            Then::End(vec![1, 2])
+        } else {
+            Then::GoOn
+        }
+    });
+    assert_eq!(ends, 38, "two are ended, the others come to their ends");
+}
+
+#[test]
+fn the_time_of_a_lookup_is_that_of_its_end() {
+    let world = World::new(1000, 12, imagined);
+    for target in 0..20 {
+        let mut finder = Finder::new(&world, 5, 10, 0.3);
+        finder.begin(point(&[target]));
+        let mut ends = Vec::new();
+        finder.run(|news| {
+            ends.extend(news.done.then_some(news.time_us));
+            Then::GoOn
+        });
+        assert_eq!(ends, [finder.now_us]);
     }
 }
 
