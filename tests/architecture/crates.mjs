@@ -9,12 +9,14 @@ export const layers = {
   "kwaainet-types": [],
   "kwaainet-platform": ["kwaainet-types"],
   ...Object.fromEntries(spokes.map((spoke) => [spoke, core])),
+  // libp2p behind the network's trait: nobody else may know libp2p.
+  "kwaainet-p2p": [...core, "kwaainet-network"],
   "kwaainet-node": [...core, ...spokes],
   "kwaainet-testkit": [...core, ...spokes, "kwaainet-node"],
   "kwaainet-sdk-wasm": [...core, ...spokes, "kwaainet-node"],
   "kwaainet-bindgen": [],
   "kwaainet-simulation": [...core, "kwaainet-network"],
-  kwaainet: [...core, ...spokes, "kwaainet-node"],
+  kwaainet: [...core, ...spokes, "kwaainet-node", "kwaainet-p2p"],
 };
 
 /** What ties code to one home. The portable core gets all of this from `kwaainet-platform`. */

@@ -155,7 +155,8 @@ mod tests {
     const SPEC_PUBLIC: &str = "1ed1e8fae2c4a144b8be8fd4b47bf3d3b34b871c3cacf6010f0e42d474fce27e";
 
     fn hex(text: &str) -> [u8; 32] {
-        std::array::from_fn(|i| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).unwrap())
+        let nibble = |at: usize| (text.as_bytes()[at] as char).to_digit(16).unwrap() as u8;
+        std::array::from_fn(|i| 16 * nibble(2 * i) + nibble(2 * i + 1))
     }
 
     #[test]

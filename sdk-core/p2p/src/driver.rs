@@ -17,7 +17,7 @@ use libp2p::{Multiaddr, Swarm, identify, kad, noise, relay, swarm, yamux};
 use crate::behaviour::{Behaviour, BehaviourEvent, KAD};
 use crate::ids;
 use crate::network::{Setup, Spawn};
-use crate::state::{Connected, Shared, Traffic};
+use crate::state::{Connected, Shared};
 
 /// A connection without streams is closed after this, unless the host says otherwise.
 const IDLE: Duration = Duration::from_secs(60);
@@ -237,11 +237,11 @@ impl Driver {
             Reach::Direct
         };
         let mut state = self.shared.lock();
-        let traffic = state.peers.get(&peer).map(|known| Arc::clone(&known.traffic));
+        let traffic = state.traffic(peer);
         let connected = Connected {
             address,
             reach,
-            traffic: traffic.unwrap_or_else(|| Arc::new(Traffic::default())),
+            traffic,
         };
         // A direct connection beside a relayed one is the one that is used.
         let keep = state

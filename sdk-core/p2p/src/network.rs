@@ -316,9 +316,10 @@ impl Network for P2p {
                 if self.shared.is_closed() {
                     return Err(NetworkError::Closed);
                 }
-                let Some(traffic) = self.shared.traffic(peer) else {
+                if !self.shared.is_connected(peer) {
                     break;
-                };
+                }
+                let traffic = self.shared.traffic(peer);
                 let mut streams = self.streams.clone();
                 match streams.open_stream(id, StreamProtocol::new(protocol.name)).await {
                     Ok(io) => return Ok(messages(peer, protocol, io, traffic, &self.spawn)),
@@ -364,9 +365,7 @@ impl Network for P2p {
                     break;
                 };
                 let Some(peer) = ids::ours(&peer) else { continue };
-                let Some(traffic) = shared.traffic(peer) else {
-                    continue;
-                };
+                let traffic = shared.traffic(peer);
                 // A peer that opens more than anybody takes loses them.
                 drop(to.try_send(messages(peer, protocol, io, traffic, &spawn)));
             }

@@ -23,6 +23,9 @@ impl P2p {
     pub async fn ping(&self, peer: PeerId, times: usize) -> Result<Vec<f64>, NetworkError> {
         let unreachable = |reason: String| NetworkError::Unreachable { peer, reason };
         let id = ids::theirs(peer).ok_or_else(|| unreachable("its id is none".to_owned()))?;
+        if !self.shared.is_connected(peer) {
+            return Err(unreachable("it is not connected".to_owned()));
+        }
         let mut streams = self.streams.clone();
         let opened = within(&*self.clock, LONGEST, streams.open_stream(id, PING)).await;
         let mut io = opened

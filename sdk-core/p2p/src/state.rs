@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use kwaainet_network::{Address, PeerId, PeerInfo, Reach};
 
@@ -27,6 +27,8 @@ pub(crate) struct Shared(Mutex<State>);
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub(crate) peers: BTreeMap<PeerId, Connected>,
+    /// Of connections and streams. A stream may come in before the driver has heard of its connection.
+    traffic: BTreeMap<PeerId, Weak<Traffic>>,
     /// Where we listen, without our id.
     pub(crate) listening: Vec<Address>,
     pub(crate) closed: bool,
@@ -37,11 +39,9 @@ impl Shared {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn traffic(&self, peer: PeerId) -> Option<Arc<Traffic>> {
-        self.lock()
-            .peers
-            .get(&peer)
-            .map(|connected| Arc::clone(&connected.traffic))
+    /// What is counted of a peer, as long as anybody counts.
+    pub(crate) fn traffic(&self, peer: PeerId) -> Arc<Traffic> {
+        self.lock().traffic(peer)
     }
 
     pub(crate) fn is_connected(&self, peer: PeerId) -> bool {
@@ -62,5 +62,17 @@ impl Shared {
             received: connected.traffic.received.load(Ordering::Relaxed),
         };
         state.peers.iter().map(info).collect()
+    }
+}
+
+impl State {
+    pub(crate) fn traffic(&mut self, peer: PeerId) -> Arc<Traffic> {
+        if let Some(counted) = self.traffic.get(&peer).and_then(Weak::upgrade) {
+            return counted;
+        }
+        self.traffic.retain(|_, counted| counted.strong_count() > 0);
+        let counted = Arc::new(Traffic::default());
+        self.traffic.insert(peer, Arc::downgrade(&counted));
+        counted
     }
 }

@@ -22,6 +22,8 @@ mod builders;
 #[cfg(feature = "node")]
 mod catalogue;
 mod faults;
+#[cfg(feature = "network")]
+mod network_suite;
 mod store_suite;
 mod threads;
 pub mod tiny_gguf;
@@ -30,6 +32,8 @@ pub use builders::{ask, consent_record, host_report};
 #[cfg(feature = "node")]
 pub use catalogue::{CATALOGUE_SECRET, CatalogueBuilder, catalogue_key};
 pub use faults::{DeniedStore, Yielding, poll_times};
+#[cfg(feature = "network")]
+pub use network_suite::{End, network_suite};
 pub use store_suite::blob_store_suite;
 pub use threads::NewThreads;
 
