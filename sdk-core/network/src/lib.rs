@@ -14,6 +14,7 @@ mod error;
 mod identity;
 mod memory;
 mod network;
+pub mod record;
 
 pub use error::NetworkError;
 pub use identity::{Keypair, PeerId, PeerIdError, Signature};
