@@ -146,7 +146,7 @@ impl Providers {
             }
         });
         let deadline = pin!(async { self.clock.sleep(LONGEST_SEARCH).await });
-        drop(select(asking, deadline).await);
+        select(asking, deadline).await;
         let now = self.now();
         self.discovery().searched(now, &*self.random);
     }
