@@ -164,6 +164,9 @@ impl Discovery {
         let renewal_ms = LIFETIME_MS * 2 / 3;
         self.renewal
             .done(worked.then_some(renewal_ms), now.monotonic_ms, random);
+        if self.changed {
+            self.renewal.sooner(now.monotonic_ms, SHORTEST_RENEWAL_MS);
+        }
     }
 
     /// The keys to ask now, the most useful first; `None` if it is too early. Until [`Self::searched`] they stay due.
