@@ -70,10 +70,25 @@ fn who_crowds_one_shard_hides_nobody_in_the_others() {
     assert_eq!(discovery.providers(now).len(), 32);
     let honest = in_shard(1, 0..2000).next().unwrap();
     assert!(!discovery.answered(key(1), vec![fresh(&honest)], now));
+    let elsewhere = in_shard(2, 0..2000).next().unwrap();
+    assert!(!discovery.answered(key(1), vec![fresh(&elsewhere)], now));
+    assert_eq!(
+        discovery.refused(),
+        Some(&RecordError::WrongKey(elsewhere.peer_id()))
+    );
     assert!(discovery.answered(key(2), vec![], now), "three shards were heard");
     let known = discovery.providers(now);
     assert!(known.iter().any(|provider| provider.peer == honest.peer_id()));
     assert_eq!(known.len(), 33);
+    // Nobody lives longer because its clock is ahead.
+    let ahead = in_shard(3, 0..2000).next().unwrap();
+    let _ = discovery.answered(key(3), vec![record(&ahead, 1, NOW + LIFETIME_MS + SKEW_MS)], now);
+    assert_eq!(discovery.providers(now).len(), 34);
+    let later = Now {
+        monotonic_ms: LIFETIME_MS,
+        ..now
+    };
+    assert_eq!(discovery.providers(later), []);
 }
 
 #[test]
@@ -182,7 +197,7 @@ fn only_sound_records_are_kept() {
 }
 
 #[test]
-fn floods_are_told_to_wait_and_memory_is_bounded() {
+fn floods_are_told_to_wait() {
     let mut store = RecordStore::default();
     let (pair, other) = (keypair(1), keypair(2));
     let key = key_for(pair.peer_id());
@@ -209,19 +224,20 @@ fn floods_are_told_to_wait_and_memory_is_bounded() {
         send(pair.peer_id(), NOW + 1000),
         RecordError::RateLimited { .. }
     ));
-    // One publisher with many models, carried by many.
-    let many = (0..200_u8).filter(|model| {
-        let offer = Offer {
-            model: ModelRoot([*model; 32]),
-            ..offer(SPAN)
-        };
-        let record = Signed::sign(&pair, 1, NOW + 1000, &offer.to_bytes().unwrap()).unwrap();
-        let key = keys_of(pair.peer_id(), offer.model, &SPAN)[0];
-        store
-            .put(peer(100 + u16::from(*model)), key, None, record.into_bytes(), NOW)
-            .is_ok()
-    });
-    assert_eq!(many.count(), 64);
+    // One publisher with many models, carried by many, and again when the first have ended.
+    for now in [NOW, NOW + 10_000] {
+        let many = (0..100).filter(|model| {
+            let offer = Offer {
+                model: ModelRoot([*model; 32]),
+                ..offer(SPAN)
+            };
+            let record = Signed::sign(&pair, now, now + 1000, &offer.to_bytes().unwrap()).unwrap();
+            let key = keys_of(pair.peer_id(), offer.model, &SPAN)[0];
+            let from = peer(100 + u16::from(*model));
+            store.put(from, key, None, record.into_bytes(), now).is_ok()
+        });
+        assert_eq!(many.count(), 64);
+    }
     // A thousand ids later nobody new is listened to, until a minute has gone.
     for number in 0..2000 {
         let _ = store.put(peer(number), key, None, vec![], NOW);
@@ -263,4 +279,38 @@ fn an_offer_that_changes_while_it_is_published_is_published_again() {
     let third = discovery.publication(back).unwrap().unwrap();
     let sequence = |publication: &Publication, now| open(&publication.record, now).unwrap().sequence;
     assert!(sequence(&third, back.unix_ms) > sequence(&second, NOW));
+}
+
+#[test]
+fn memory_is_bounded_whatever_is_sent() {
+    let mut store = RecordStore::default();
+    let long = Address::new(format!("/{}", "a".repeat(255))).unwrap();
+    let mut refused = None;
+    'full: for number in 0..100 {
+        let pair = keypair(number);
+        for model in 0..64 {
+            let offer = Offer {
+                model: ModelRoot([model; 32]),
+                addresses: vec![long.clone(); MAX_ADDRESSES],
+                ..offer(SPAN)
+            };
+            let record = Signed::sign(&pair, 1, NOW + 1000, &offer.to_bytes().unwrap()).unwrap();
+            let key = keys_of(pair.peer_id(), offer.model, &SPAN)[0];
+            if let Err(error) = store.put(pair.peer_id(), key, None, record.into_bytes(), NOW) {
+                refused = Some(error);
+                break 'full;
+            }
+        }
+    }
+    let what = "bytes of records";
+    let limit = 8 << 20;
+    assert_eq!(refused, Some(RecordError::Full { what, limit }));
+    assert!((limit - 4096..=limit).contains(&store.size()), "{}", store.size());
+    // When they have ended there is room again.
+    let pair = keypair(500);
+    assert_eq!(
+        put(&mut store, &pair, record(&pair, 1, NOW + 5000), NOW + 2000),
+        Ok(())
+    );
+    assert!(store.size() < 4096);
 }
