@@ -13,7 +13,7 @@ pub const LONGEST_RECORD: usize = 4096;
 /// The longest that a record lives, in milliseconds. A closed tab says no goodbye, so what it said must end soon.
 pub const LIFETIME_MS: u64 = 3 * 60_000;
 /// By how many milliseconds a publisher's clock may be ahead of ours. (One that is behind only shortens its records.)
-/// Devices that ask NTP are within a second; a minute and a half forgives those that are set by hand.
+/// A choice: a clock that was set by hand is easily a minute wrong, and an hour is a mistake that must be told.
 pub const SKEW_MS: u64 = 90_000;
 
 const DOMAIN: &str = "kwaainet-record";

@@ -15,8 +15,8 @@ use crate::record::{Offer, RecordError, SHARDS};
 
 /// Keys that are asked at once: all shards of a bucket. A dead peer on the way holds one of them up, not the search.
 const AT_ONCE: usize = SHARDS as usize;
-/// What was not answered by then is asked again later. In a simulated network of a million nodes of which 30 % are
-/// gone, 95 % of lookups have found their target after 2 s.
+/// What was not answered by then is asked again later. In a simulation of a million nodes of which 30 % were gone, 95 %
+/// of lookups had found their target after 6.8 s with three requests at once, and after 1.9 s with ten.
 const LONGEST_SEARCH: Duration = Duration::from_secs(10);
 
 /// The providers of a model, kept fresh while [`Providers::run`] is polled; and our own offer, kept published.
