@@ -2,7 +2,7 @@
  * Writes the seeds of the corpus: small inputs that reach deep into each reader. Findings are added to the same
  * folders by hand. Run: node tests/fuzz/corpus.mjs
  */
-import { createHash } from "node:crypto";
+import { createHash, createPrivateKey, createPublicKey, sign } from "node:crypto";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -371,3 +371,57 @@ const mixed = {
 };
 write("schema", "mixed", `${JSON.stringify(mixed)}\0"2024-02-29T12:00:00Z"`);
 write("schema", "free", `{"items":{"prefixItems":[{},{"type":"object"}],"minItems":2}}\0[[1,{"a":[]}]]`);
+
+// --- signed records, and what may be in them: `e` and an envelope, `r` and the payload of a record, `p` of addresses
+
+const varint = (number) => {
+  const bytes = [];
+  let left = BigInt(number);
+  for (; left > 127n; left >>= 7n) bytes.push(Number(left & 127n) | 128);
+  return Buffer.from([...bytes, Number(left)]);
+};
+const numbered = (field, number) => Buffer.concat([varint(field << 3), varint(number)]);
+const prefixed = (bytes) => Buffer.concat([varint(bytes.length), bytes]);
+const held = (field, content) => Buffer.concat([varint((field << 3) | 2), prefixed(Buffer.from(content))]);
+
+/** An Ed25519 key from the seed 07…07; the sixteen bytes before a seed are PKCS #8 (RFC 8410). */
+const secret = createPrivateKey({
+  key: Buffer.concat([Buffer.from("302e020100300506032b657004220420", "hex"), Buffer.alloc(32, 7)]),
+  format: "der",
+  type: "pkcs8",
+});
+const ed25519 = createPublicKey(secret).export({ format: "der", type: "spki" }).subarray(-32);
+const publicKey = Buffer.concat([Buffer.from("08011220", "hex"), ed25519]);
+const peerId = Buffer.concat([Buffer.from([0, 36]), publicKey]);
+function sealed(domain, type, payload) {
+  const parts = [Buffer.from(domain), Buffer.from(type), payload];
+  const signature = sign(null, Buffer.concat(parts.map(prefixed)), secret);
+  return Buffer.concat([held(1, publicKey), held(2, type), held(3, payload), held(5, signature)]);
+}
+
+const span = Buffer.concat([
+  held(1, Buffer.alloc(32, 9)),
+  numbered(2, 16),
+  numbered(3, 32),
+  held(4, "q4_1"),
+  numbered(5, 40_000),
+  numbered(6, 300_000),
+  numbered(7, 4096),
+  held(8, Buffer.concat([held(1, peerId), numbered(2, 20)])),
+  held(9, "kwaainet/0.1.0"),
+  held(10, "/ip4/192.0.2.1/tcp/4001"),
+]);
+const dated = Buffer.concat([numbered(1, 5), numbered(2, 1_700_000_100_000), held(3, span)]);
+const loopback = held(3, held(1, [4, 127, 0, 0, 1, 6, 0x0f, 0xa1]));
+const reachable = Buffer.concat([held(1, peerId), numbered(2, 2n ** 64n - 1n), loopback, loopback]);
+const behind = (kind, bytes) => Buffer.concat([Buffer.from(kind), bytes]);
+write("record", "record", behind("e", sealed("kwaainet-record", "/kwaainet/record/1", dated)));
+write("record", "peer-record", behind("e", sealed("libp2p-peer-record", Buffer.from([3, 1]), reachable)));
+write("record", "record-payload", behind("r", dated));
+write("record", "peer-record-payload", behind("p", reachable));
+write("offer", "span", span);
+write(
+  "offer",
+  "chunks",
+  Buffer.concat([held(1, Buffer.alloc(32, 9)), held(10, "/dns4/a.example/tcp/443/wss")]),
+);

@@ -14,6 +14,7 @@ mod error;
 mod identity;
 mod memory;
 mod network;
+pub mod record;
 pub mod route;
 
 pub use error::NetworkError;

@@ -4,6 +4,7 @@
 //! them with coverage (`fuzz_targets/`); `npm run fuzz` runs them on the stable toolchain with a seeded mutator.
 
 pub mod mutate;
+pub mod records;
 pub mod targets;
 
 /// A target as the runner knows it.
@@ -162,6 +163,32 @@ pub const TARGETS: &[Target] = &[
             b"\"properties\":{",
             b"\"required\":[",
             b"\0",
+        ],
+    },
+    Target {
+        name: "record",
+        run: records::record,
+        words: &[
+            b"\x0a\x24\x08\x01\x12\x20",
+            b"\x12\x02\x03\x01",
+            b"\x12\x12/kwaainet/record/1",
+            b"\x2a\x40",
+            b"\x10\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
+            b"\x1a\x0a\x0a\x08\x04\x7f\0\0\x01\x06\x0f\xa1",
+            b"\x1a\xff\xff\xff\xff\x0f",
+            b"\x09\0\0\0\0\0\0\0\0",
+        ],
+    },
+    Target {
+        name: "offer",
+        run: records::offer,
+        words: &[
+            b"\x0a\x20",
+            b"\x18\x80\x04",
+            b"\x22\x04q4_1",
+            b"\x42\x2a\x0a\x26\0\x24\x08\x01\x12\x20",
+            b"\x52\x0c/ip4/1.2.3.4",
+            b"\xff\xff\xff\xff\x0f",
         ],
     },
 ];
