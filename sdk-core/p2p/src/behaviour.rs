@@ -8,6 +8,9 @@ use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{StreamProtocol, identify, identity, kad, ping, relay};
 
+use crate::network::Setup;
+use crate::substreams::Substreams;
+
 /// What we call ourselves to other peers.
 pub const AGENT: &str = concat!("kwaainet/", env!("CARGO_PKG_VERSION"));
 /// A routing table of our own: peers of other networks cannot serve us, and need not know us.
@@ -18,6 +21,8 @@ const CONNECTIONS: u32 = 500;
 const WITH_ONE_PEER: u32 = 4;
 /// Handshakes under way in each direction.
 const PENDING: u32 = 64;
+/// Often enough to keep a router's table of connections warm, and what libp2p does by itself.
+const PING: Duration = Duration::from_secs(15);
 /// A lookup that has no answer after this has none. (Peers that are gone are noticed after 10 seconds.)
 const LOOKUP: Duration = Duration::from_secs(20);
 
@@ -29,16 +34,11 @@ pub(crate) struct Behaviour {
     pub(crate) kad: kad::Behaviour<kad::store::MemoryStore>,
     pub(crate) relayed: relay::client::Behaviour,
     pub(crate) relay: Toggle<relay::Behaviour>,
-    pub(crate) streams: libp2p_stream::Behaviour,
+    pub(crate) streams: Substreams,
 }
 
 impl Behaviour {
-    pub(crate) fn new(
-        keypair: &identity::Keypair,
-        relayed: relay::client::Behaviour,
-        serves: bool,
-        relays: bool,
-    ) -> Self {
+    pub(crate) fn new(keypair: &identity::Keypair, relayed: relay::client::Behaviour, setup: &Setup) -> Self {
         let peer = keypair.public().to_peer_id();
         let limits = ConnectionLimits::default()
             .with_max_established(Some(CONNECTIONS))
@@ -47,15 +47,18 @@ impl Behaviour {
             .with_max_pending_outgoing(Some(PENDING));
         let identify = identify::Config::new("/kwaainet/1".to_owned(), keypair.public())
             .with_agent_version(AGENT.to_owned());
-        let relay = relays.then(|| relay::Behaviour::new(peer, relay::Config::default()));
+        let ping = ping::Config::new().with_interval(setup.ping_every.unwrap_or(PING));
+        let relay = setup
+            .relays
+            .then(|| relay::Behaviour::new(peer, relay::Config::default()));
         Self {
             limits: connection_limits::Behaviour::new(limits),
             identify: identify::Behaviour::new(identify),
-            ping: ping::Behaviour::default(),
-            kad: routing(peer, serves),
+            ping: ping::Behaviour::new(ping),
+            kad: routing(peer, setup.serves),
             relayed,
             relay: relay.into(),
-            streams: libp2p_stream::Behaviour::new(),
+            streams: Substreams::default(),
         }
     }
 }

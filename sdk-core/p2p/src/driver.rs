@@ -12,12 +12,13 @@ use libp2p::core::transport::{Boxed, OrTransport, upgrade};
 use libp2p::core::{ConnectedPoint, Transport};
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError, SwarmEvent};
-use libp2p::{Multiaddr, Swarm, identify, kad, noise, relay, swarm, yamux};
+use libp2p::{Multiaddr, Swarm, identify, kad, noise, ping, relay, swarm, yamux};
 
 use crate::behaviour::{Behaviour, BehaviourEvent, KAD};
 use crate::ids;
 use crate::network::{Setup, Spawn};
 use crate::state::{Connected, Shared};
+use crate::substreams::{OpenReply, Served};
 
 /// A connection without streams is closed after this, unless the host says otherwise.
 const IDLE: Duration = Duration::from_secs(60);
@@ -42,6 +43,17 @@ pub(crate) enum Command {
         at: Multiaddr,
         reply: oneshot::Sender<Result<(), String>>,
     },
+    Open {
+        to: libp2p::PeerId,
+        peer: PeerId,
+        protocol: &'static str,
+        reply: OpenReply,
+    },
+    /// The next round trip that libp2p's ping measures.
+    RoundTrip {
+        peer: libp2p::PeerId,
+        reply: oneshot::Sender<Duration>,
+    },
     Closest {
         key: Vec<u8>,
         reply: ClosestReply,
@@ -54,6 +66,7 @@ pub(crate) struct Driver {
     shared: Arc<Shared>,
     dials: HashMap<ConnectionId, (libp2p::PeerId, Vec<DialReply>)>,
     lookups: HashMap<kad::QueryId, ClosestReply>,
+    trips: Vec<(libp2p::PeerId, oneshot::Sender<Duration>)>,
 }
 
 struct Executor(Spawn);
@@ -85,7 +98,7 @@ impl Driver {
         let transport = OrTransport::new(through_relays, transport)
             .map(|either, _| either.into_inner())
             .boxed();
-        let behaviour = Behaviour::new(&keypair, relayed, setup.serves, setup.relays);
+        let behaviour = Behaviour::new(&keypair, relayed, setup);
         let config = swarm::Config::with_executor(Executor(Arc::clone(spawn)))
             .with_idle_connection_timeout(setup.idle.unwrap_or(IDLE));
         Ok(Self {
@@ -94,11 +107,13 @@ impl Driver {
             shared,
             dials: HashMap::new(),
             lookups: HashMap::new(),
+            trips: Vec::new(),
         })
     }
 
-    pub(crate) fn control(&self) -> libp2p_stream::Control {
-        self.swarm.behaviour().streams.new_control()
+    /// What is served, for the handles.
+    pub(crate) fn served(&self) -> Served {
+        self.swarm.behaviour().streams.served()
     }
 
     /// Runs until every handle is dropped.
@@ -112,6 +127,7 @@ impl Driver {
                 event = self.swarm.select_next_some().fuse() => self.note(event),
             }
         }
+        self.served().end();
         let mut state = self.shared.lock();
         state.closed = true;
         state.peers.clear();
@@ -128,6 +144,19 @@ impl Driver {
                     .map(drop)
                     .map_err(|error| error.to_string());
                 drop(reply.send(said));
+            }
+            Command::Open {
+                to,
+                peer,
+                protocol,
+                reply,
+            } => {
+                self.swarm.behaviour_mut().streams.open(to, peer, protocol, reply);
+            }
+            Command::RoundTrip { peer, reply } => {
+                // Those who have stopped waiting are many only if somebody asks much and waits little.
+                self.trips.retain(|(_, reply)| !reply.is_canceled());
+                self.trips.push((peer, reply));
             }
             Command::Closest { key, reply } => {
                 let query = self.swarm.behaviour_mut().kad.get_closest_peers(key);
@@ -215,6 +244,15 @@ impl Driver {
                 ..
             })) => {
                 self.learn(&peer_id, info);
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event {
+                peer,
+                result: Ok(trip),
+                ..
+            })) => {
+                for (_, reply) in self.trips.extract_if(.., |(of, _)| *of == peer) {
+                    let _ = reply.send(trip);
+                }
             }
             SwarmEvent::Behaviour(BehaviourEvent::Kad(kad::Event::OutboundQueryProgressed {
                 id,

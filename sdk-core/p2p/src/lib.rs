@@ -3,19 +3,19 @@
 //! It must not know a runtime, a socket or a browser: the host brings transports and runs the futures. The entry type is
 //! [`P2p`], made by [`P2p::new`]; `sdk-core/testkit` has the suite that it passes beside the network in memory.
 //!
-//! Nothing that a peer says is kept by libp2p itself: its routing table routes, and records go through a
-//! [`RecordKeeper`] on a protocol of our own (docs/decisions/0014).
+//! Nothing that a peer says is kept by libp2p itself: its routing table routes, and signed records travel on a protocol of
+//! our own ([`RECORDS`], docs/decisions/0014).
 
 mod behaviour;
 mod driver;
 mod ids;
 mod network;
-mod ping;
 mod records;
 mod state;
 mod streams;
+mod substreams;
 
 pub use behaviour::AGENT;
 pub use ids::{peer_of, split_peer};
 pub use network::{P2p, Parts, Setup, Spawn};
-pub use records::{RECORDS, RecordKeeper, RecordsMessage, Refused};
+pub use records::{RECORDS, RecordsMessage};

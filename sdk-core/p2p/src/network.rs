@@ -1,40 +1,41 @@
 //! [`P2p`]: the handle that the node holds.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::channel::{mpsc, oneshot};
-use futures::future::{Either, poll_fn, ready, select};
+use futures::future::{Either, ready, select};
 use futures::stream::FuturesUnordered;
 use futures::{SinkExt, StreamExt};
+use kwaainet_network::record::LONGEST_RECORD;
 use kwaainet_network::{
     Address, Incoming, Keypair, MessageStream, Network, NetworkError, PeerId, PeerInfo, Protocol, RecordKey,
 };
-use kwaainet_platform::{BoxFuture, Clock, boxed};
-use libp2p::StreamProtocol;
+use kwaainet_platform::{BoxFuture, Clock, Random, boxed};
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::Boxed;
 
 use crate::driver::{Command, Driver};
 use crate::ids;
-use crate::records::{LONGEST_RECORD, RECORDS, RecordKeeper, RecordsMessage};
+use crate::records::{Keeper, RECORDS, RecordsMessage};
 use crate::state::Shared;
 use crate::streams::messages;
+use crate::substreams::{Opened, Served};
 
 /// Runs a future to its end, beside everything else.
 pub type Spawn = Arc<dyn Fn(BoxFuture<'static, ()>) + Send + Sync>;
 
-/// Streams that a peer opened and nobody has taken yet, per protocol. What comes on top is dropped.
-const UNTAKEN: usize = 64;
 /// Peers that keep a record: as many as Kademlia's buckets are wide.
 const KEEPERS: usize = 20;
 /// Keepers that are asked at once.
 const ASKED_AT_ONCE: usize = 10;
 /// A keeper that has not answered by then is left out. It is three round trips to the other side of the world.
 const KEEPER: Duration = Duration::from_secs(3);
-/// A connection may be closing just when a stream is opened on it; the next attempt finds out.
+/// A connection may be closing just when a stream is opened on it, while another to the same peer stays.
 const ATTEMPTS: usize = 3;
+
+/// The next ping comes every 15 seconds, and may take 20.
+const UNANSWERED: Duration = Duration::from_secs(40);
 
 /// What a node is to be.
 #[derive(Debug, Clone, Default)]
@@ -43,6 +44,8 @@ pub struct Setup {
     pub serves: bool,
     /// Whether others may reserve a place to be reached through us (circuit relay v2).
     pub relays: bool,
+    /// How often the round trip to every peer is measured.
+    pub ping_every: Option<Duration>,
     /// How long a connection without streams stays open.
     pub idle: Option<Duration>,
 }
@@ -55,8 +58,8 @@ pub struct Parts {
     pub spawn: Spawn,
     /// Time.
     pub clock: Arc<dyn Clock>,
-    /// Keeps records for others.
-    pub keeper: Arc<dyn RecordKeeper>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
 }
 
 impl std::fmt::Debug for Parts {
@@ -71,9 +74,9 @@ pub struct P2p {
     pub(crate) peer: PeerId,
     pub(crate) shared: Arc<Shared>,
     pub(crate) commands: mpsc::Sender<Command>,
-    pub(crate) streams: libp2p_stream::Control,
+    served: Served,
     pub(crate) clock: Arc<dyn Clock>,
-    keeper: Arc<dyn RecordKeeper>,
+    keeper: Arc<Keeper>,
     spawn: Spawn,
 }
 
@@ -105,9 +108,9 @@ impl P2p {
             peer: keypair.peer_id(),
             shared,
             commands,
-            streams: driver.control(),
+            served: driver.served(),
+            keeper: Arc::new(Keeper::new(Arc::clone(&parts.clock), parts.random)),
             clock: parts.clock,
-            keeper: parts.keeper,
             spawn: parts.spawn,
         };
         (node.spawn)(boxed(driver.run()));
@@ -152,7 +155,28 @@ impl P2p {
         reached
     }
 
-    pub(crate) async fn command(&self, command: Command) -> Result<(), NetworkError> {
+    /// Round trips to a connected peer, in milliseconds, as they are measured (every so often, see [`Setup::ping_every`]).
+    ///
+    /// # Errors
+    /// [`NetworkError::Unreachable`] if it is not connected, or does not answer.
+    pub async fn ping(&self, peer: PeerId) -> Result<f64, NetworkError> {
+        let unreachable = |reason: &str| NetworkError::Unreachable {
+            peer,
+            reason: reason.to_owned(),
+        };
+        let id = ids::theirs(peer).ok_or_else(|| unreachable("its id is none"))?;
+        if !self.shared.is_connected(peer) {
+            return Err(unreachable("it is not connected"));
+        }
+        let (reply, answer) = oneshot::channel();
+        self.command(Command::RoundTrip { peer: id, reply }).await?;
+        match within(&*self.clock, UNANSWERED, answer).await {
+            Some(Ok(trip)) => Ok(trip.as_secs_f64() * 1000.0),
+            _ => Err(unreachable("it does not answer")),
+        }
+    }
+
+    async fn command(&self, command: Command) -> Result<(), NetworkError> {
         self.commands
             .clone()
             .send(command)
@@ -185,7 +209,7 @@ impl P2p {
                 let (keeper, clock) = (Arc::clone(&keeper), Arc::clone(&clock));
                 spawn(boxed(async move {
                     // A peer that says nothing, or reads nothing, is not waited for.
-                    let _ = within(&*clock, 4 * KEEPER, answer(stream, &*keeper)).await;
+                    let _ = within(&*clock, 4 * KEEPER, answer(stream, &keeper)).await;
                 }));
             }
         }));
@@ -221,12 +245,12 @@ impl P2p {
 }
 
 /// One request of a peer.
-async fn answer(mut stream: MessageStream, keeper: &dyn RecordKeeper) -> Option<()> {
+async fn answer(mut stream: MessageStream, keeper: &Keeper) -> Option<()> {
     let request = stream.receiver.next().await?.ok()?;
     let answer = match RecordsMessage::request(&request)? {
         RecordsMessage::Store { key, record } => match keeper.put(stream.peer, key, record) {
             Ok(()) => RecordsMessage::Taken,
-            Err(refused) => RecordsMessage::Refused(refused.0),
+            Err(refused) => RecordsMessage::Refused(refused.to_string()),
         },
         RecordsMessage::Find { key, limit } => RecordsMessage::Found(keeper.get(key, usize::from(limit))),
         _ => return None,
@@ -235,7 +259,7 @@ async fn answer(mut stream: MessageStream, keeper: &dyn RecordKeeper) -> Option<
 }
 
 /// `None` if it takes longer.
-pub(crate) async fn within<T>(clock: &dyn Clock, time: Duration, work: impl Future<Output = T>) -> Option<T> {
+async fn within<T>(clock: &dyn Clock, time: Duration, work: impl Future<Output = T>) -> Option<T> {
     let work = std::pin::pin!(work);
     match select(work, clock.sleep(time)).await {
         Either::Left((done, _)) => Some(done),
@@ -243,30 +267,20 @@ pub(crate) async fn within<T>(clock: &dyn Clock, time: Duration, work: impl Futu
     }
 }
 
-/// Streams that libp2p offers, until nobody wants them any more.
-type Accepted = Arc<Mutex<Option<libp2p_stream::IncomingStreams>>>;
-
-fn lock(accepted: &Accepted) -> MutexGuard<'_, Option<libp2p_stream::IncomingStreams>> {
-    accepted.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 struct Streams {
-    from: mpsc::Receiver<MessageStream>,
-    accepted: Accepted,
-    /// Ends the task that takes them.
-    _open: oneshot::Sender<()>,
+    protocol: Protocol,
+    from: mpsc::Receiver<Opened>,
+    shared: Arc<Shared>,
+    spawn: Spawn,
 }
 
 impl Incoming for Streams {
     fn next(&mut self) -> BoxFuture<'_, Option<MessageStream>> {
-        boxed(self.from.next())
-    }
-}
-
-impl Drop for Streams {
-    fn drop(&mut self) {
-        // From now on, and not when the task gets to it, the protocol may be served anew.
-        drop(lock(&self.accepted).take());
+        boxed(async {
+            let (peer, io) = self.from.next().await?;
+            let traffic = self.shared.traffic(peer);
+            Some(messages(peer, self.protocol, io, traffic, &self.spawn))
+        })
     }
 }
 
@@ -310,29 +324,32 @@ impl Network for P2p {
     fn open(&self, peer: PeerId, protocol: Protocol) -> BoxFuture<'_, Result<MessageStream, NetworkError>> {
         boxed(async move {
             let unreachable = |reason: String| NetworkError::Unreachable { peer, reason };
-            let id = ids::theirs(peer).ok_or_else(|| unreachable("its id is none".to_owned()))?;
-            let mut said = "it is not connected".to_owned();
+            let to = ids::theirs(peer).ok_or_else(|| unreachable("its id is none".to_owned()))?;
+            let mut outcome = Err(unreachable("it is not connected".to_owned()));
             for _ in 0..ATTEMPTS {
-                if self.shared.is_closed() {
-                    return Err(NetworkError::Closed);
-                }
-                if !self.shared.is_connected(peer) {
+                let (reply, answer) = oneshot::channel();
+                let protocol = protocol.name;
+                self.command(Command::Open {
+                    to,
+                    peer,
+                    protocol,
+                    reply,
+                })
+                .await?;
+                outcome = answer
+                    .await
+                    .unwrap_or_else(|_| Err(unreachable("its connection closed".to_owned())));
+                if outcome.is_ok() || matches!(outcome, Err(NetworkError::NotSpoken { .. })) {
                     break;
                 }
-                let traffic = self.shared.traffic(peer);
-                let mut streams = self.streams.clone();
-                match streams.open_stream(id, StreamProtocol::new(protocol.name)).await {
-                    Ok(io) => return Ok(messages(peer, protocol, io, traffic, &self.spawn)),
-                    Err(libp2p_stream::OpenStreamError::UnsupportedProtocol(_)) => {
-                        return Err(NetworkError::NotSpoken {
-                            peer,
-                            protocol: protocol.name,
-                        });
-                    }
-                    Err(error) => said = error.to_string(),
-                }
             }
-            Err(unreachable(said))
+            Ok(messages(
+                peer,
+                protocol,
+                outcome?,
+                self.shared.traffic(peer),
+                &self.spawn,
+            ))
         })
     }
 
@@ -340,37 +357,12 @@ impl Network for P2p {
         if self.shared.is_closed() {
             return Err(NetworkError::Closed);
         }
-        let accepted = self
-            .streams
-            .clone()
-            .accept(StreamProtocol::new(protocol.name))
-            .map_err(|_| NetworkError::AlreadyServed(protocol.name))?;
-        let accepted: Accepted = Arc::new(Mutex::new(Some(accepted)));
-        let (mut to, from) = mpsc::channel(UNTAKEN);
-        let (open, mut closed) = oneshot::channel();
-        let streams = Streams {
-            from,
-            accepted: Arc::clone(&accepted),
-            _open: open,
-        };
-        let (shared, spawn) = (Arc::clone(&self.shared), Arc::clone(&self.spawn));
-        // libp2p drops streams that are not taken at once, so they are taken here.
-        (self.spawn)(boxed(async move {
-            loop {
-                let next = poll_fn(|cx| match &mut *lock(&accepted) {
-                    Some(streams) => streams.poll_next_unpin(cx),
-                    None => Poll::Ready(None),
-                });
-                let Either::Left((Some((peer, io)), _)) = select(next, &mut closed).await else {
-                    break;
-                };
-                let Some(peer) = ids::ours(&peer) else { continue };
-                let traffic = shared.traffic(peer);
-                // A peer that opens more than anybody takes loses them.
-                drop(to.try_send(messages(peer, protocol, io, traffic, &spawn)));
-            }
-        }));
-        Ok(Box::new(streams))
+        Ok(Box::new(Streams {
+            protocol,
+            from: self.served.begin(protocol.name)?,
+            shared: Arc::clone(&self.shared),
+            spawn: Arc::clone(&self.spawn),
+        }))
     }
 
     fn publish(&self, key: RecordKey, record: Vec<u8>) -> BoxFuture<'_, Result<(), NetworkError>> {

@@ -7,37 +7,48 @@
 //!
 //! libp2p's own routing table would return one record for each peer that keeps some; a model has many providers.
 
-use kwaainet_network::{PeerId, Protocol, RecordKey};
-use kwaainet_platform::{MaybeSend, MaybeSync};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The longest record, in bytes.
-pub(crate) const LONGEST_RECORD: usize = 4096;
-/// Records in an answer.
-pub(crate) const MOST_RECORDS: usize = 64;
+use kwaainet_network::record::{LONGEST_RECORD, RETURNED, RecordError, RecordStore};
+use kwaainet_network::{PeerId, Protocol, RecordKey};
+use kwaainet_platform::{Clock, Random};
+
 /// A reason that a person reads.
 const LONGEST_REASON: usize = 200;
 
-/// The protocol. An answer of 64 of the longest records fits.
+/// The protocol. An answer with as many of the longest records as a store returns fits.
 pub const RECORDS: Protocol = Protocol {
     name: "/kwaainet/records/1",
-    longest: 1 + MOST_RECORDS * (2 + LONGEST_RECORD),
+    longest: 1 + RETURNED * (2 + LONGEST_RECORD),
 };
 
-/// Why a record was not taken, in words for the one who gave it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Refused(pub String);
+/// The records that this node keeps for others: what is not sound, or too much, is not taken.
+pub(crate) struct Keeper {
+    store: Mutex<RecordStore>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+}
 
-/// Keeps records for others. It verifies them: nothing else does.
-pub trait RecordKeeper: MaybeSend + MaybeSync {
-    /// Takes a record that `from` gave us.
-    ///
-    /// # Errors
-    /// [`Refused`], if it is not sound, or there is no room for it.
-    fn put(&self, from: PeerId, key: RecordKey, record: Vec<u8>) -> Result<(), Refused>;
+impl Keeper {
+    pub(crate) fn new(clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
+        Self {
+            store: Mutex::default(),
+            clock,
+            random,
+        }
+    }
 
-    /// At most `limit` records under a key.
-    fn get(&self, key: RecordKey, limit: usize) -> Vec<Vec<u8>>;
+    pub(crate) fn put(&self, from: PeerId, key: RecordKey, record: Vec<u8>) -> Result<(), RecordError> {
+        self.lock().put(from, key, None, record, self.clock.unix_ms())
+    }
+
+    pub(crate) fn get(&self, key: RecordKey, limit: usize) -> Vec<Vec<u8>> {
+        self.lock().get(key, limit, self.clock.unix_ms(), &*self.random)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, RecordStore> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// One message of the protocol.
@@ -66,7 +77,7 @@ impl RecordsMessage {
             Self::Found(records) => {
                 let mut bytes = vec![3];
                 let sound = records.iter().filter(|record| record.len() <= LONGEST_RECORD);
-                for record in sound.take(MOST_RECORDS) {
+                for record in sound.take(RETURNED) {
                     bytes.extend((record.len() as u16).to_be_bytes());
                     bytes.extend(record);
                 }
@@ -104,7 +115,7 @@ impl RecordsMessage {
                 let mut records = Vec::new();
                 while let Some((len, behind)) = rest.split_first_chunk::<2>() {
                     let len = usize::from(u16::from_be_bytes(*len));
-                    if len > LONGEST_RECORD || records.len() == MOST_RECORDS {
+                    if len > LONGEST_RECORD || records.len() == RETURNED {
                         return None;
                     }
                     records.push(behind.get(..len)?.to_vec());
@@ -157,9 +168,9 @@ mod tests {
         }
         let many = RecordsMessage::Found(vec![vec![1]; 100]).encode();
         assert!(
-            matches!(RecordsMessage::answer(&many), Some(RecordsMessage::Found(records)) if records.len() == 64)
+            matches!(RecordsMessage::answer(&many), Some(RecordsMessage::Found(records)) if records.len() == RETURNED)
         );
-        assert_eq!(RecordsMessage::answer(&[3; 1 + 65 * 3 * 257]), None);
+        assert_eq!(RecordsMessage::answer(&[3; 1 + (RETURNED + 1) * 3 * 257]), None);
         // A reason cannot move the cursor of the terminal that it is shown on.
         let reason = RecordsMessage::answer(b"\x02no\x1b[2J").unwrap();
         assert_eq!(reason, RecordsMessage::Refused("no[2J".into()));

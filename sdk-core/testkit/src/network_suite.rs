@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{Either, join, join_all, select};
+use kwaainet_network::record::{ModelRoot, Offer, Share, Signed, keys_of};
 use kwaainet_network::{
-    Address, Incoming, MessageStream, Network, NetworkError, PeerId, Protocol, RecordKey,
+    Address, Incoming, Keypair, MessageStream, Network, NetworkError, PeerId, Protocol, RecordKey,
 };
 use kwaainet_platform::Clock;
 
@@ -315,11 +316,20 @@ async fn disconnecting(clock: &dyn Clock, (one, other): &(End, End)) {
 }
 
 async fn records(clock: &dyn Clock, (one, other): &(End, End)) {
-    let key = RecordKey([5; 32]);
     one.dial(other).await.expect("it is there");
+    // A real record: whoever keeps it looks at it.
+    let publisher = Keypair::from_seed([42; 32]);
+    let (offer, model) = offer();
+    let body = offer.to_bytes().expect("a small offer");
+    let expires_ms = clock.unix_ms() + 60_000;
+    let record = Signed::sign(&publisher, 1, expires_ms, &body)
+        .expect("a short one")
+        .into_bytes();
+    let keys = keys_of(publisher.peer_id(), model, &Share::Chunks);
+    let key = *keys.first().expect("chunks have a key");
     // Both must have learnt that the other routes.
     until(clock, "a record finds a keeper", async || {
-        one.network.publish(key, vec![1; 100]).await.is_ok()
+        one.network.publish(key, record.clone()).await.is_ok()
     })
     .await;
     until(clock, "what one published, the other finds", async || {
@@ -327,14 +337,27 @@ async fn records(clock: &dyn Clock, (one, other): &(End, End)) {
             .network
             .find(key, 10)
             .await
-            .is_ok_and(|found| found == [vec![1; 100]])
+            .is_ok_and(|found| found == [record.clone()])
     })
     .await;
-    assert_eq!(
-        one.network.find(RecordKey([6; 32]), 10).await,
-        Ok(vec![]),
-        "nothing is known under another key"
-    );
+    let unknown = one.network.find(RecordKey([6; 32]), 10).await;
+    assert_eq!(unknown, Ok(vec![]), "nothing is known under another key");
+}
+
+fn offer() -> (Offer, ModelRoot) {
+    let model = ModelRoot([3; 32]);
+    let offer = Offer {
+        model,
+        share: Share::Chunks,
+        dtype: "q4_1".to_owned(),
+        inference_rps_milli: 0,
+        forward_rps_milli: 0,
+        cache_left: 0,
+        next_pings: vec![],
+        build: "test".to_owned(),
+        addresses: vec![],
+    };
+    (offer, model)
 }
 
 async fn vanishing(one: End, other: End, vanish: impl AsyncFn(End)) {

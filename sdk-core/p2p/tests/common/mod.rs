@@ -1,13 +1,12 @@
 //! Nodes on 127.0.0.1, for tests.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use kwaainet_network::{Address, Keypair, PeerId, RecordKey};
-use kwaainet_p2p::{P2p, Parts, RecordKeeper, Refused, Setup};
-use kwaainet_platform::{BoxFuture, Clock, boxed};
+use kwaainet_network::{Address, Keypair};
+use kwaainet_p2p::{P2p, Parts, Setup};
+use kwaainet_platform::{BoxFuture, Clock, SeededRandom, boxed};
 use libp2p::core::{Transport, upgrade};
 use libp2p::{identity, noise, tcp, yamux};
 
@@ -35,30 +34,10 @@ impl Clock for Tokio {
     }
 }
 
-/// Keeps what begins with a byte other than zero, and the newest of every peer.
-#[derive(Debug, Default)]
-pub(crate) struct Keeper(Mutex<BTreeMap<(RecordKey, PeerId), Vec<u8>>>);
-
-impl RecordKeeper for Keeper {
-    fn put(&self, from: PeerId, key: RecordKey, record: Vec<u8>) -> Result<(), Refused> {
-        if record.first() == Some(&0) {
-            return Err(Refused("a record must not begin with zero".to_owned()));
-        }
-        self.0.lock().unwrap().insert((key, from), record);
-        Ok(())
-    }
-
-    fn get(&self, key: RecordKey, limit: usize) -> Vec<Vec<u8>> {
-        let kept = self.0.lock().unwrap();
-        let under = kept.iter().filter(|((under, _), _)| *under == key);
-        under.map(|(_, record)| record.clone()).take(limit).collect()
-    }
-}
-
 static SEEDS: AtomicU8 = AtomicU8::new(1);
 
 /// A node that listens on a port of its own; it serves records if it `serves`.
-pub(crate) async fn node(serves: bool) -> (P2p, Arc<Keeper>) {
+pub(crate) async fn node(serves: bool) -> P2p {
     let keypair = Keypair::from_seed([SEEDS.fetch_add(1, Ordering::Relaxed); 32]);
     let theirs = identity::Keypair::ed25519_from_bytes(keypair.seed()).unwrap();
     let transport = tcp::tokio::Transport::new(tcp::Config::default())
@@ -67,17 +46,17 @@ pub(crate) async fn node(serves: bool) -> (P2p, Arc<Keeper>) {
         .multiplex(yamux::Config::default())
         .boxed();
     let runtime = tokio::runtime::Handle::current();
-    let keeper = Arc::new(Keeper::default());
     let parts = Parts {
         transport,
         spawn: Arc::new(move |future| drop(runtime.spawn(future))),
         clock: Arc::new(Tokio::default()),
-        keeper: Arc::clone(&keeper) as _,
+        random: Arc::new(SeededRandom::new(1)),
     };
     let node = P2p::new(
         &keypair,
         &Setup {
             serves,
+            ping_every: Some(Duration::from_millis(50)),
             ..Setup::default()
         },
         parts,
@@ -89,5 +68,5 @@ pub(crate) async fn node(serves: bool) -> (P2p, Arc<Keeper>) {
     while node.listening().is_empty() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    (node, keeper)
+    node
 }
