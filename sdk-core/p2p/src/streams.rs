@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use futures::channel::mpsc;
+use futures::channel::{mpsc, oneshot};
+use futures::future::{join, select};
 use futures::io::{ReadHalf, WriteHalf};
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, SinkExt, StreamExt};
 use kwaainet_network::{MessageReceiver, MessageSender, MessageStream, NetworkError, PeerId, Protocol};
@@ -17,8 +18,12 @@ const PIECE: usize = 16 * 1024;
 /// A length below 2^35 has five bytes at most.
 const LONGEST_LENGTH: usize = 5;
 
-/// Makes messages of a stream's bytes. What is sent is written by a task of its own, so that a sender that is dropped
-/// ends the stream properly, and a future that is dropped cuts no message in two.
+/// Makes messages of a stream's bytes. One task of its own moves them in both directions: a sender that is dropped ends
+/// the stream properly, and a future that is dropped cuts no message in two.
+///
+/// It must be one task. A yamux stream keeps a single waker for what both directions wait for (room in the connection's
+/// queue): where two tasks share a stream, one of them sleeps for ever now and then (yamux 0.13; echoes of 1 MiB hung
+/// every second time).
 pub(crate) fn messages(
     peer: PeerId,
     protocol: Protocol,
@@ -27,17 +32,28 @@ pub(crate) fn messages(
     spawn: &Spawn,
 ) -> MessageStream {
     let (read, write) = io.split();
-    let (to, from) = mpsc::channel(0);
-    spawn(boxed(write_all(write, from, Arc::clone(&traffic))));
+    let (to, outgoing) = mpsc::channel(0);
+    let (arrived, from) = mpsc::channel(0);
+    let (wanted, unwanted) = oneshot::channel();
+    let reader = Reader {
+        peer,
+        protocol,
+        io: read,
+        buffer: Vec::new(),
+        traffic: Arc::clone(&traffic),
+    };
+    spawn(boxed(async move {
+        let reading = async {
+            let _ = select(Box::pin(reader.read_all(arrived)), unwanted).await;
+        };
+        join(reading, write_all(write, outgoing, traffic)).await;
+    }));
     MessageStream {
         peer,
         sender: Box::new(Sender { peer, protocol, to }),
         receiver: Box::new(Receiver {
-            peer,
-            protocol,
-            io: Some(read),
-            buffer: Vec::new(),
-            traffic,
+            from,
+            _wanted: wanted,
         }),
     }
 }
@@ -91,17 +107,54 @@ impl MessageSender for Sender {
     }
 }
 
-struct Receiver<R> {
+struct Receiver {
+    from: mpsc::Receiver<Result<Vec<u8>, NetworkError>>,
+    /// When it is dropped, nothing more is read.
+    _wanted: oneshot::Sender<()>,
+}
+
+impl MessageReceiver for Receiver {
+    fn next(&mut self) -> BoxFuture<'_, Option<Result<Vec<u8>, NetworkError>>> {
+        boxed(self.from.next())
+    }
+}
+
+struct Reader<R> {
     peer: PeerId,
     protocol: Protocol,
-    /// Gone after the end or an error.
-    io: Option<ReadHalf<R>>,
+    io: ReadHalf<R>,
     /// What has arrived of the next messages. It grows with what arrives, and not with what was announced.
     buffer: Vec<u8>,
     traffic: Arc<Traffic>,
 }
 
-impl<R: AsyncRead + Send + Unpin> Receiver<R> {
+impl<R: AsyncRead + Unpin> Reader<R> {
+    /// Until the end or an error. It reads on only when the message before was taken: who does not read is not read for.
+    async fn read_all(mut self, mut to: mpsc::Sender<Result<Vec<u8>, NetworkError>>) {
+        while let Some(message) = self.next_message().await.transpose() {
+            let broke = message.is_err();
+            if to.send(message).await.is_err() || broke {
+                break;
+            }
+        }
+    }
+
+    async fn next_message(&mut self) -> Result<Option<Vec<u8>>, NetworkError> {
+        loop {
+            if let Some(message) = self.take()? {
+                return Ok(Some(message));
+            }
+            let mut piece = [0; PIECE];
+            let read = self.io.read(&mut piece).await;
+            let read = read.map_err(|error| broken(self.peer, &error.to_string()))?;
+            match piece.get(..read) {
+                Some([]) | None if self.buffer.is_empty() => return Ok(None),
+                Some([]) | None => return Err(broken(self.peer, "it ended in the middle of a message")),
+                Some(piece) => self.buffer.extend_from_slice(piece),
+            }
+        }
+    }
+
     /// The next whole message in the buffer.
     fn take(&mut self) -> Result<Option<Vec<u8>>, NetworkError> {
         let Some((len, used)) = decode_length(&self.buffer) else {
@@ -128,39 +181,6 @@ impl<R: AsyncRead + Send + Unpin> Receiver<R> {
         message.drain(..used);
         self.traffic.received.fetch_add(len, Ordering::Relaxed);
         Ok(Some(message))
-    }
-
-    async fn next_message(&mut self) -> Result<Option<Vec<u8>>, NetworkError> {
-        loop {
-            if let Some(message) = self.take()? {
-                return Ok(Some(message));
-            }
-            let Some(io) = &mut self.io else { return Ok(None) };
-            let mut piece = [0; PIECE];
-            // What was read is kept before anything else is waited for: this future may be dropped.
-            let read = io
-                .read(&mut piece)
-                .await
-                .map_err(|error| broken(self.peer, &error.to_string()))?;
-            match piece.get(..read) {
-                Some([]) | None if self.buffer.is_empty() => return Ok(None),
-                Some([]) | None => return Err(broken(self.peer, "it ended in the middle of a message")),
-                Some(piece) => self.buffer.extend_from_slice(piece),
-            }
-        }
-    }
-}
-
-impl<R: AsyncRead + Send + Unpin> MessageReceiver for Receiver<R> {
-    fn next(&mut self) -> BoxFuture<'_, Option<Result<Vec<u8>, NetworkError>>> {
-        boxed(async move {
-            self.io.as_ref()?;
-            let next = self.next_message().await;
-            if !matches!(next, Ok(Some(_))) {
-                self.io = None;
-            }
-            next.transpose()
-        })
     }
 }
 
