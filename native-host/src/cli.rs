@@ -104,6 +104,13 @@ pub enum Command {
     /// Serve models over HTTP in OpenAI's shape, to programs of this machine
     #[command(after_help = SERVE_HELP)]
     Serve(Serve),
+    /// Be a peer of the network: route, keep the address book, relay if you say so
+    #[command(after_help = PEER_HELP)]
+    Peer(Peer),
+    /// Who the peer that runs on this machine is connected to
+    Peers(Peers),
+    /// Round trips to a peer
+    Ping(Ping),
     /// Measure how fast a model runs here
     Bench(Bench),
     /// What this machine offers, what is missing, how to mend it
@@ -294,6 +301,63 @@ pub struct Serve {
     /// Answers to make at the same time, as far as memory allows; others wait [default: 4]
     #[arg(long, env = "KWAAINET_PARALLEL", value_name = "N")]
     pub parallel: Option<usize>,
+}
+
+const PEER_HELP: &str = "\
+Examples:
+  kwaainet peer --listen /ip4/0.0.0.0/tcp/4001 --listen /ip4/0.0.0.0/tcp/4002/ws
+  kwaainet peer --relay --bootstrap /dns4/relay.example.org/tcp/4001/p2p/12D3KooW…
+
+It computes nothing for others and gives away no model. It keeps its key in the folder for data (peer.key): whoever has
+that file can pretend to be this peer.";
+
+/// `kwaainet peer`
+#[derive(Debug, Args)]
+pub struct Peer {
+    /// Address to listen at; may be repeated [default: /ip4/127.0.0.1/tcp/0, /ip4/127.0.0.1/udp/0/quic-v1, /ip4/127.0.0.1/tcp/0/ws]
+    #[arg(
+        long,
+        env = "KWAAINET_LISTEN",
+        value_name = "MULTIADDR",
+        value_delimiter = ','
+    )]
+    pub listen: Vec<String>,
+    /// A peer that is known already, with its id; may be repeated
+    #[arg(
+        long,
+        env = "KWAAINET_BOOTSTRAP",
+        value_name = "MULTIADDR",
+        value_delimiter = ','
+    )]
+    pub bootstrap: Vec<String>,
+    /// Let others be reached through this peer. It sees how much they say to whom, not what
+    #[arg(long, env = "KWAAINET_RELAY")]
+    pub relay: bool,
+    /// Port of 127.0.0.1 for `kwaainet peers` and /metrics; 0 takes a free one [default: 11436]
+    #[arg(long, env = "KWAAINET_CONTROL", value_name = "PORT")]
+    pub control: Option<u16>,
+    /// Answer whatever is sent on the protocol of the tests
+    #[arg(long, hide = true)]
+    pub echo: bool,
+}
+
+/// `kwaainet peers`
+#[derive(Debug, Args)]
+pub struct Peers {
+    /// Port that `kwaainet peer` was given as --control [default: 11436]
+    #[arg(long, env = "KWAAINET_CONTROL", value_name = "PORT")]
+    pub control: Option<u16>,
+}
+
+/// `kwaainet ping`
+#[derive(Debug, Args)]
+pub struct Ping {
+    /// The peer's address, with its id
+    #[arg(value_name = "MULTIADDR")]
+    pub address: String,
+    /// How many round trips
+    #[arg(long, short, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub count: u16,
 }
 
 /// `kwaainet bench`

@@ -425,3 +425,7 @@ write(
   "chunks",
   Buffer.concat([held(1, Buffer.alloc(32, 9)), held(10, "/dns4/a.example/tcp/443/wss")]),
 );
+write("exchange", "store", Buffer.concat([Buffer.from([1]), Buffer.alloc(32, 9), dated]));
+write("exchange", "find", Buffer.concat([Buffer.from([2]), Buffer.alloc(32, 9), Buffer.from([20])]));
+write("exchange", "refused", Buffer.from("\u0002there is no room"));
+write("exchange", "found", Buffer.concat([Buffer.from([3, 0, 3]), Buffer.from("abc"), Buffer.from([0, 0])]));

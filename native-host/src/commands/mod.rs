@@ -5,6 +5,7 @@ mod catalogue;
 mod chat;
 mod doctor;
 mod model;
+mod peer;
 mod perplexity;
 mod run;
 mod serve;
@@ -53,6 +54,9 @@ pub fn run(cli: Cli) -> Result<u8, HostError> {
         Command::Run(args) => run::run(&context, args),
         Command::Chat(args) => chat::run(&context, args),
         Command::Serve(args) => serve::run(&context, args),
+        Command::Peer(args) => peer::run(&context, &args),
+        Command::Peers(args) => peer::peers(&context, &args),
+        Command::Ping(args) => peer::ping(&context, &args),
         Command::Bench(args) => bench::run(&context, &args),
         Command::Doctor => doctor::run(&context),
         Command::Tokenize(args) => tokenize::run(&context, &args),

@@ -3,6 +3,7 @@
 mod blob_store;
 mod clock;
 mod http;
+mod network;
 mod parallel;
 mod random;
 mod record;
@@ -10,5 +11,6 @@ mod record;
 pub use blob_store::{FileBlobStore, LocalFile, free_space};
 pub use clock::SystemClock;
 pub use http::{SystemHttp, file_url};
+pub use network::{Node, open_node};
 pub use parallel::ThreadPool;
 pub use random::SystemRandom;

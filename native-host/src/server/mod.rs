@@ -3,6 +3,7 @@
 //! hyper on one thread for the connections; each answer is made on a thread of its own, because the engine
 //! computes without pause.
 
+mod control;
 mod guard;
 mod openai;
 mod reply;
@@ -22,6 +23,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+pub use control::Control;
 pub use guard::Guard;
 
 use crate::HostError;

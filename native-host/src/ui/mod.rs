@@ -5,5 +5,6 @@ mod output;
 mod progress;
 
 pub use interrupt::Interrupt;
+pub(crate) use output::stderr_is_terminal;
 pub use output::{Output, bytes};
 pub use progress::ProgressView;

@@ -4,7 +4,7 @@
 //! [`P2p`], made by [`P2p::new`]; `sdk-core/testkit` has the suite that it passes beside the network in memory.
 //!
 //! Nothing that a peer says is kept by libp2p itself: its routing table routes, and signed records travel on a protocol of
-//! our own ([`RECORDS`], docs/decisions/0014).
+//! our own ([`RECORDS`](kwaainet_network::record::RECORDS), docs/decisions/0014).
 
 mod behaviour;
 mod driver;
@@ -18,4 +18,3 @@ mod substreams;
 pub use behaviour::AGENT;
 pub use ids::{peer_of, split_peer};
 pub use network::{P2p, Parts, Setup, Spawn};
-pub use records::{RECORDS, RecordsMessage};

@@ -7,7 +7,7 @@ use futures::channel::{mpsc, oneshot};
 use futures::future::{Either, ready, select};
 use futures::stream::FuturesUnordered;
 use futures::{SinkExt, StreamExt};
-use kwaainet_network::record::LONGEST_RECORD;
+use kwaainet_network::record::{LONGEST_RECORD, RECORDS, RecordsMessage};
 use kwaainet_network::{
     Address, Incoming, Keypair, MessageStream, Network, NetworkError, PeerId, PeerInfo, Protocol, RecordKey,
 };
@@ -17,7 +17,7 @@ use libp2p::core::transport::Boxed;
 
 use crate::driver::{Command, Driver};
 use crate::ids;
-use crate::records::{Keeper, RECORDS, RecordsMessage};
+use crate::records::Keeper;
 use crate::state::Shared;
 use crate::streams::messages;
 use crate::substreams::{Opened, Served};
@@ -139,6 +139,11 @@ impl P2p {
         let state = self.shared.lock();
         let whole = |at: &Address| Address::new(format!("{at}/p2p/{}", self.peer));
         state.listening.iter().filter_map(whole).collect()
+    }
+
+    /// Records that are kept for others, in bytes.
+    pub fn records_bytes(&self) -> usize {
+        self.keeper.size()
     }
 
     /// Connects to peers that are known from elsewhere, and asks them for others. How many were reached.

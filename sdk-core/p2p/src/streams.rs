@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use futures::channel::{mpsc, oneshot};
-use futures::future::{join, select};
+use futures::future::{Either, select, try_join};
 use futures::io::{ReadHalf, WriteHalf};
-use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, SinkExt, StreamExt};
+use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, FutureExt, SinkExt, StreamExt};
 use kwaainet_network::{MessageReceiver, MessageSender, MessageStream, NetworkError, PeerId, Protocol};
 use kwaainet_platform::{BoxFuture, boxed};
 
@@ -44,9 +44,14 @@ pub(crate) fn messages(
     };
     spawn(boxed(async move {
         let reading = async {
-            let _ = select(Box::pin(reader.read_all(arrived)), unwanted).await;
+            match select(Box::pin(reader.read_all(arrived)), unwanted).await {
+                Either::Left((read, _)) => read,
+                Either::Right(_) => Ok(()),
+            }
         };
-        join(reading, write_all(write, outgoing, traffic)).await;
+        let writing = write_all(write, outgoing, traffic).map(Ok);
+        // After a fault the stream is dropped, which resets it: a peer whose message we refuse must not wait for ever.
+        let _: Result<_, Fault> = try_join(reading, writing).await;
     }));
     MessageStream {
         peer,
@@ -80,6 +85,9 @@ async fn write_all<W: AsyncWrite>(
     // The other side sees the end either way.
     let _ = io.close().await;
 }
+
+/// The peer broke the rules of the stream, or the stream broke; its receiver has been told.
+struct Fault;
 
 struct Sender {
     peer: PeerId,
@@ -130,13 +138,18 @@ struct Reader<R> {
 
 impl<R: AsyncRead + Unpin> Reader<R> {
     /// Until the end or an error. It reads on only when the message before was taken: who does not read is not read for.
-    async fn read_all(mut self, mut to: mpsc::Sender<Result<Vec<u8>, NetworkError>>) {
+    async fn read_all(mut self, mut to: mpsc::Sender<Result<Vec<u8>, NetworkError>>) -> Result<(), Fault> {
         while let Some(message) = self.next_message().await.transpose() {
             let broke = message.is_err();
-            if to.send(message).await.is_err() || broke {
+            let taken = to.send(message).await.is_ok();
+            if broke {
+                return Err(Fault);
+            }
+            if !taken {
                 break;
             }
         }
+        Ok(())
     }
 
     async fn next_message(&mut self) -> Result<Option<Vec<u8>>, NetworkError> {

@@ -219,6 +219,19 @@ async fn long_messages((one, other): &(End, End)) {
         .await
         .expect("the longest that is allowed");
     assert_eq!(far.receiver.next().await, Some(Ok(vec![0; 100])));
+    // In memory the sender's own limit is the only one; on a wire the reader's counts.
+    if near.sender.send(vec![0; 101]).await.is_ok() {
+        match far.receiver.next().await {
+            Some(Err(NetworkError::TooLong {
+                bytes: 101,
+                limit: 100,
+                ..
+            })) => {
+                assert_eq!(far.receiver.next().await, None, "nothing follows an error");
+            }
+            read => assert_eq!(read, Some(Ok(vec![0; 101])), "the reader's limit is its own"),
+        }
+    }
 }
 
 async fn slow_readers(clock: &dyn Clock, (one, other): &(End, End)) {

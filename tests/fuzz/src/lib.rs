@@ -191,4 +191,17 @@ pub const TARGETS: &[Target] = &[
             b"\xff\xff\xff\xff\x0f",
         ],
     },
+    Target {
+        name: "exchange",
+        run: records::exchange,
+        words: &[
+            b"\x01",
+            b"\x02",
+            b"\x03",
+            b"\x10\0",
+            b"\x10\x01",
+            b"\0\0",
+            b"\0\x01",
+        ],
+    },
 ];

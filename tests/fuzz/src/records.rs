@@ -1,7 +1,8 @@
 //! The records of peers.
 
 use kwaainet_network::record::{
-    LIFETIME_MS, LONGEST_RECORD, MAX_BLOCKS, Offer, PeerRecord, SKEW_MS, Signed, keys_of, open,
+    LIFETIME_MS, LONGEST_RECORD, MAX_BLOCKS, Offer, PeerRecord, RECORDS, RecordsMessage, SKEW_MS, Signed,
+    keys_of, open,
 };
 use kwaainet_network::{Keypair, PeerId};
 
@@ -37,6 +38,18 @@ pub fn record(data: &[u8]) {
         let again = PeerRecord::sign(&keypair, record.sequence, &record.addresses)
             .expect("what was read can be written");
         assert_eq!(PeerRecord::open(&again), Ok(record));
+    }
+}
+
+/// What a peer asks or answers about records.
+pub fn exchange(data: &[u8]) {
+    for read in [RecordsMessage::request(data), RecordsMessage::answer(data)]
+        .into_iter()
+        .flatten()
+    {
+        let again = read.encode();
+        assert!(again.len() <= RECORDS.longest);
+        assert!([RecordsMessage::request(&again), RecordsMessage::answer(&again)].contains(&Some(read)));
     }
 }
 

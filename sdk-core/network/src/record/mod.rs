@@ -6,6 +6,7 @@
 mod discovery;
 mod envelope;
 mod error;
+mod exchange;
 mod key;
 mod offer;
 mod peer_record;
@@ -18,6 +19,7 @@ mod tests;
 pub use discovery::{Discovery, Now, Provider, Providers, Publication};
 pub use envelope::{LIFETIME_MS, LONGEST_RECORD, SKEW_MS, Signed, Verified, open};
 pub use error::RecordError;
+pub use exchange::{RECORDS, RecordsMessage};
 pub use key::{BUCKET, MAX_BLOCKS, ModelRoot, SHARDS, Share, keys_of, provider_key, shard_of};
 pub use offer::{MAX_ADDRESSES, MAX_PINGS, Offer};
 pub use peer_record::PeerRecord;

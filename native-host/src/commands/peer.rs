@@ -1,0 +1,290 @@
+//! `kwaainet peer`, `peers` and `ping`.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpStream};
+use std::time::Duration;
+
+use kwaainet_network::{Address, Network as _, NetworkError, PeerId, Protocol, Reach};
+use kwaainet_p2p::{P2p, Setup, split_peer};
+use kwaainet_types::ErrorCode;
+use serde_json::{Value, json};
+
+use super::Context;
+use crate::cli::{Peer, Peers, Ping};
+use crate::platform::{Node, open_node};
+use crate::server::Control;
+use crate::ui::{bytes, stderr_is_terminal};
+use crate::{HostError, exit};
+
+/// Next to that of `kwaainet serve`.
+const CONTROL: u16 = 11_436;
+/// Every way in, for this machine only: whoever wants to be reached says so.
+const LISTEN: [&str; 3] = [
+    "/ip4/127.0.0.1/tcp/0",
+    "/ip4/127.0.0.1/udp/0/quic-v1",
+    "/ip4/127.0.0.1/tcp/0/ws",
+];
+/// The protocol of tests/interop.
+const ECHO: Protocol = Protocol {
+    name: "/kwaainet/test/echo/1",
+    longest: 2 << 20,
+};
+/// An address is bound at once, or not at all.
+const BOUND: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_secs(1);
+/// Answers of a peer on this machine.
+const MOST_ANSWER: u64 = 16 << 20;
+
+fn network(error: &NetworkError) -> HostError {
+    HostError::node(ErrorCode::NetworkUnreachable, error.to_string())
+}
+
+fn address(text: &str) -> Result<Address, HostError> {
+    Address::new(text).ok_or_else(|| {
+        HostError::Usage(format!(
+            "{text} is no multiaddr: write one as in /ip4/127.0.0.1/tcp/4001"
+        ))
+    })
+}
+
+/// An address that says whose it is.
+fn whose(text: &str) -> Result<(PeerId, Address), HostError> {
+    split_peer(&address(text)?).ok_or_else(|| {
+        HostError::Usage(format!(
+            "{text} does not say whose address it is: end it with /p2p/ and the peer's id, as `kwaainet peer` prints it"
+        ))
+    })
+}
+
+pub(super) fn run(context: &Context, args: &Peer) -> Result<u8, HostError> {
+    let known = args
+        .bootstrap
+        .iter()
+        .map(|text| whose(text))
+        .collect::<Result<Vec<_>, _>>()?;
+    let listen = if args.listen.is_empty() {
+        LISTEN.map(str::to_owned).to_vec()
+    } else {
+        args.listen.clone()
+    };
+    let listen = listen
+        .iter()
+        .map(|text| address(text))
+        .collect::<Result<Vec<_>, _>>()?;
+    let cancel = context.interrupt.begin();
+    let control = Control::bind(args.control.unwrap_or(CONTROL))?;
+    let setup = Setup {
+        serves: true,
+        relays: args.relay,
+        ..Setup::default()
+    };
+    let Node { network, runtime } = open_node(Some(&context.settings.data_dir), &setup)?;
+    runtime.block_on(async {
+        let expected = listen.len();
+        for address in listen {
+            network
+                .listen(address)
+                .await
+                .map_err(|error| self::network(&error))?;
+        }
+        let bound = async {
+            while network.listening().len() < expected {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        if tokio::time::timeout(BOUND, bound).await.is_err() {
+            return Err(HostError::Listen {
+                address: "the network".to_owned(),
+                reason: "an address was not bound: another program may use its port".to_owned(),
+            });
+        }
+        if args.echo {
+            tokio::spawn(echo(network.clone()));
+        }
+        announce(context, &network, control.address().port())?;
+        tokio::spawn(control.run(network.clone()));
+        if !known.is_empty() {
+            let (asked, reached) = (known.len(), network.bootstrap(known).await);
+            context
+                .output
+                .note(&format!("{reached} of {asked} known peers were reached."));
+        }
+        tokio::select! {
+            () = cancel.cancelled() => {}
+            () = watch(context, &network) => {}
+        }
+        Ok(())
+    })?;
+    drop(network);
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    context.output.note("Left the network.");
+    // Ctrl-C and SIGTERM are how a peer is meant to end.
+    Ok(exit::OK)
+}
+
+fn announce(context: &Context, network: &P2p, control: u16) -> Result<(), HostError> {
+    let addresses: Vec<String> = network.listening().iter().map(ToString::to_string).collect();
+    let peer = network.local_peer().to_string();
+    if context.output.json {
+        return context
+            .output
+            .json(&json!({ "peer": peer, "addresses": addresses, "control": control }));
+    }
+    context
+        .output
+        .line(&format!("This peer is {peer}, and listens at"))?;
+    for address in addresses {
+        context.output.line(&format!("  {address}"))?;
+    }
+    context.output.note(&format!(
+        "http://127.0.0.1:{control}/metrics is for Prometheus. Ctrl-C leaves the network."
+    ));
+    Ok(())
+}
+
+/// One line that changes on a terminal; elsewhere a line whenever somebody comes or goes.
+async fn watch(context: &Context, network: &P2p) {
+    let live = !context.output.json && !context.output.quiet && stderr_is_terminal();
+    let mut shown = (usize::MAX, usize::MAX);
+    loop {
+        let peers = network.peers();
+        let relayed = peers.iter().filter(|info| info.reach == Reach::Relayed).count();
+        let (sent, received) = peers.iter().fold((0, 0), |(sent, received), info| {
+            (
+                info.sent.saturating_add(sent),
+                info.received.saturating_add(received),
+            )
+        });
+        let line = format!(
+            "{} ({relayed} relayed), {} sent, {} received, {} of records kept",
+            count(peers.len()),
+            bytes(sent),
+            bytes(received),
+            bytes(network.records_bytes() as u64),
+        );
+        if live {
+            // A terminal that is gone is no reason to stop.
+            let _ = write!(std::io::stderr().lock(), "\r\x1b[2K{line}");
+        } else if shown != (peers.len(), relayed) && !context.output.json {
+            context.output.note(&line);
+        }
+        shown = (peers.len(), relayed);
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+fn count(peers: usize) -> String {
+    format!("{peers} peer{}", if peers == 1 { "" } else { "s" })
+}
+
+async fn echo(network: P2p) {
+    let Ok(mut incoming) = network.serve(ECHO) else {
+        return;
+    };
+    while let Some(mut stream) = incoming.next().await {
+        tokio::spawn(async move {
+            while let Some(Ok(message)) = stream.receiver.next().await {
+                if stream.sender.send(message).await.is_err() {
+                    break;
+                }
+            }
+        });
+    }
+}
+
+pub(super) fn peers(context: &Context, args: &Peers) -> Result<u8, HostError> {
+    let port = args.control.unwrap_or(CONTROL);
+    let body = ask(port).map_err(|error| {
+        HostError::node(
+            ErrorCode::NetworkUnreachable,
+            format!(
+                "no peer of this machine answers at port {port} ({error}): start `kwaainet peer`, or say with --control \
+                 which port it was given"
+            ),
+        )
+    })?;
+    if context.output.json {
+        context.output.json(&body)?;
+        return Ok(exit::OK);
+    }
+    let list = body
+        .get("peers")
+        .and_then(Value::as_array)
+        .map_or(&[][..], Vec::as_slice);
+    for info in list {
+        let text = |key| info.get(key).and_then(Value::as_str).unwrap_or_default();
+        let amount = |key| bytes(info.get(key).and_then(Value::as_u64).unwrap_or_default());
+        context.output.line(&format!(
+            "{}  {:7}  {:>8} sent  {:>8} received  {}",
+            text("peer"),
+            text("reach"),
+            amount("sent"),
+            amount("received"),
+            text("address"),
+        ))?;
+    }
+    context
+        .output
+        .aside(&format!("Connected: {}.", count(list.len())));
+    Ok(exit::OK)
+}
+
+/// Asks the peer on this machine. (Two lines of HTTP, to an address that is ours: no client is needed.)
+fn ask(port: u16) -> Result<Value, std::io::Error> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.write_all(
+        format!("GET /peers HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n").as_bytes(),
+    )?;
+    let mut answer = String::new();
+    stream.take(MOST_ANSWER).read_to_string(&mut answer)?;
+    let body = answer
+        .split_once("\r\n\r\n")
+        .map(|(_, body)| body)
+        .unwrap_or_default();
+    Ok(serde_json::from_str(body)?)
+}
+
+pub(super) fn ping(context: &Context, args: &Ping) -> Result<u8, HostError> {
+    let (peer, address) = whose(&args.address)?;
+    let cancel = context.interrupt.begin();
+    let setup = Setup {
+        ping_every: Some(Duration::from_millis(200)),
+        ..Setup::default()
+    };
+    // With a key of its own: this machine's may be in use by `kwaainet peer`.
+    let Node { network, runtime } = open_node(None, &setup)?;
+    let outcome = runtime.block_on(async {
+        let all = async {
+            network
+                .dial(peer, vec![address])
+                .await
+                .map_err(|error| self::network(&error))?;
+            let mut trips = Vec::new();
+            for _ in 0..args.count {
+                let ms = network.ping(peer).await.map_err(|error| self::network(&error))?;
+                if !context.output.json {
+                    context.output.line(&format!("{ms:.2} ms"))?;
+                }
+                trips.push(ms);
+            }
+            Ok::<_, HostError>(trips)
+        };
+        tokio::select! {
+            () = cancel.cancelled() => Ok(None),
+            trips = all => trips.map(Some),
+        }
+    });
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    match outcome? {
+        None => Ok(exit::INTERRUPTED),
+        Some(trips) => {
+            if context.output.json {
+                context
+                    .output
+                    .json(&json!({ "peer": peer.to_string(), "ms": trips }))?;
+            }
+            Ok(exit::OK)
+        }
+    }
+}

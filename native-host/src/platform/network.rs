@@ -1,0 +1,126 @@
+//! Sockets for the network: TCP, QUIC and WebSocket, on a runtime of their own.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use kwaainet_network::Keypair;
+use kwaainet_p2p::{P2p, Parts, Setup};
+use kwaainet_types::ErrorCode;
+use libp2p::core::Transport as _;
+use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::transport::{Boxed, upgrade};
+use libp2p::{dns, identity, noise, quic, tcp, websocket, yamux};
+
+use super::{SystemClock, SystemRandom};
+use crate::HostError;
+
+/// In the folder for data; 64 hexadecimal digits.
+const KEY_FILE: &str = "peer.key";
+/// Threads that move bytes.
+const THREADS: usize = 2;
+
+/// A node of the network, and what runs it. When it is dropped, the node has left.
+#[derive(Debug)]
+pub struct Node {
+    /// The network.
+    pub network: P2p,
+    /// Runs it; futures of the node are awaited on it.
+    pub runtime: tokio::runtime::Runtime,
+}
+
+/// Joins with the key of this machine, or with one that is forgotten afterwards.
+///
+/// # Errors
+/// [`HostError`] if the key cannot be read or kept, or the system gives no threads or sockets.
+pub fn open_node(data_dir: Option<&Path>, setup: &Setup) -> Result<Node, HostError> {
+    let keypair = match data_dir {
+        Some(folder) => key_of(folder)?,
+        None => Keypair::generate(&SystemRandom),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(THREADS)
+        .enable_all()
+        .build()?;
+    let spawner = runtime.handle().clone();
+    // Transports take hold of the runtime when they are made.
+    let entered = runtime.enter();
+    let parts = Parts {
+        transport: transport(&keypair)?,
+        spawn: Arc::new(move |future| drop(spawner.spawn(future))),
+        clock: Arc::new(SystemClock::default()),
+        random: Arc::new(SystemRandom),
+    };
+    let network = P2p::new(&keypair, setup, parts)
+        .map_err(|error| HostError::node(ErrorCode::Internal, error.to_string()))?;
+    drop(entered);
+    Ok(Node { network, runtime })
+}
+
+fn transport(keypair: &Keypair) -> Result<Boxed<(libp2p::PeerId, StreamMuxerBox)>, HostError> {
+    let refused = |error: String| HostError::node(ErrorCode::Internal, error);
+    let keypair =
+        identity::Keypair::ed25519_from_bytes(keypair.seed()).map_err(|error| refused(error.to_string()))?;
+    let noise = noise::Config::new(&keypair).map_err(|error| refused(error.to_string()))?;
+    let plain = || tcp::tokio::Transport::new(tcp::Config::default());
+    let web = websocket::Config::new(dns::tokio::Transport::system(plain())?)
+        .upgrade(upgrade::Version::V1Lazy)
+        .authenticate(noise.clone())
+        .multiplex(yamux::Config::default());
+    let streams = plain()
+        .upgrade(upgrade::Version::V1Lazy)
+        .authenticate(noise)
+        .multiplex(yamux::Config::default());
+    let quic = quic::tokio::Transport::new(quic::Config::new(&keypair))
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+    let streams = streams.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+    let named = quic.or_transport(streams).map(|either, _| either.into_inner());
+    // WebSocket first: names are resolved only when dialling, so the other would take its addresses, and fail.
+    let named = dns::tokio::Transport::system(named)?;
+    Ok(web
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+        .or_transport(named)
+        .map(|either, _| either.into_inner())
+        .boxed())
+}
+
+/// The key of this machine, made when there is none.
+fn key_of(folder: &Path) -> Result<Keypair, HostError> {
+    let path = folder.join(KEY_FILE);
+    match fs::read_to_string(&path) {
+        Ok(text) => {
+            let mut seed = [0; 32];
+            hex::decode_to_slice(text.trim(), &mut seed).map_err(|_| HostError::Config {
+                path,
+                reason:
+                    "this is no key of a peer (64 hexadecimal digits). Restore it from a copy, or delete it: \
+                         a new key makes this machine another peer"
+                        .to_owned(),
+            })?;
+            Ok(Keypair::from_seed(seed))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let keypair = Keypair::generate(&SystemRandom);
+            keep(&path, &keypair).map_err(|error| HostError::file(&path, error))?;
+            Ok(keypair)
+        }
+        Err(error) => Err(HostError::file(&path, error)),
+    }
+}
+
+/// Under its name only when it is whole, and readable by nobody else at any time.
+fn keep(path: &Path, keypair: &Keypair) -> Result<(), std::io::Error> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let half = path.with_extension("half");
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(&half)?;
+    writeln!(file, "{}", hex::encode(keypair.seed()))?;
+    file.sync_all()?;
+    fs::rename(&half, path)
+}

@@ -1,0 +1,188 @@
+/**
+ * js-libp2p and `kwaainet peer`: each dials the other, over TCP and WebSocket; ping, identify, messages of 64 bytes to
+ * 1 MB both ways, and a routing table in which one finds the other through a third.
+ */
+import assert from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { after, before, describe, test } from "node:test";
+
+// js-libp2p needs Node.js 22 for nothing but these two.
+globalThis.WebSocket ??= (await import("ws")).WebSocket;
+Promise.withResolvers ??= function withResolvers() {
+  const made = {};
+  made.promise = new this((resolve, reject) => Object.assign(made, { resolve, reject }));
+  return made;
+};
+const { createLibp2p } = await import("libp2p");
+const { tcp } = await import("@libp2p/tcp");
+const { webSockets } = await import("@libp2p/websockets");
+const { noise } = await import("@chainsafe/libp2p-noise");
+const { yamux } = await import("@chainsafe/libp2p-yamux");
+const { identify } = await import("@libp2p/identify");
+const { ping } = await import("@libp2p/ping");
+const { kadDHT, passthroughMapper } = await import("@libp2p/kad-dht");
+const { lpStream } = await import("@libp2p/utils");
+const { multiaddr } = await import("@multiformats/multiaddr");
+const { peerIdFromString } = await import("@libp2p/peer-id");
+
+const ECHO = "/kwaainet/test/echo/1";
+const program = process.env.KWAAINET_BIN;
+if (!program) throw new Error("KWAAINET_BIN says which `kwaainet` is tested: npm test -- --only interop");
+
+/** A peer of ours; `stop` waits until it has left. */
+async function ourPeer(...args) {
+  const folder = mkdtempSync(join(tmpdir(), "kwaainet-peer-"));
+  const child = spawn(
+    program,
+    ["peer", "--json", "--echo", "--control", "0", "--data-dir", folder, ...args],
+    { stdio: ["ignore", "pipe", "inherit"] },
+  );
+  const ended = new Promise((resolve) => child.once("exit", resolve));
+  const lines = createInterface({ input: child.stdout });
+  const [line] = await Promise.race([
+    new Promise((resolve) => lines.once("line", (text) => resolve([text]))),
+    ended.then((code) => Promise.reject(new Error(`kwaainet peer ended with ${code}`))),
+  ]);
+  const told = JSON.parse(line);
+  const over = (transport) => told.addresses.find((address) => transport.test(address));
+  return {
+    ...told,
+    tcp: over(/tcp\/\d+\/p2p/),
+    ws: over(/\/ws\/p2p/),
+    async stop() {
+      child.kill("SIGTERM");
+      assert.equal(await ended, 0, "a peer that is asked to leave does so");
+      rmSync(folder, { recursive: true });
+    },
+  };
+}
+
+const jsPeer = (listen) =>
+  createLibp2p({
+    addresses: { listen },
+    transports: [tcp(), webSockets()],
+    connectionEncrypters: [noise()],
+    streamMuxers: [yamux()],
+    services: {
+      identify: identify(),
+      ping: ping(),
+      dht: kadDHT({
+        protocol: "/kwaainet/kad/1.0.0",
+        clientMode: false,
+        peerInfoMapper: passthroughMapper,
+      }),
+    },
+  });
+
+const pattern = (length) => new Uint8Array(length).map((_, at) => (at * 31) >> 3);
+
+/** Waits for what takes a moment on the other side. */
+async function until(what, so) {
+  const began = Date.now();
+  for (;;) {
+    const value = await so();
+    if (value) return value;
+    assert.ok(Date.now() - began < 20_000, `${what}: not after 20 s`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+describe("js-libp2p", { timeout: 120_000 }, () => {
+  let ours;
+  let js;
+
+  before(async () => {
+    ours = await ourPeer();
+    js = await jsPeer(["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/tcp/0/ws"]);
+  });
+  after(async () => {
+    await js?.stop();
+    await ours?.stop();
+  });
+
+  for (const transport of ["tcp", "ws"]) {
+    test(`dials our peer over ${transport}: ping, identify, messages both ways`, async () => {
+      const address = multiaddr(ours[transport]);
+      const connection = await js.dial(address, { force: true });
+      assert.ok((await js.services.ping.ping(address)) >= 0);
+      const known = await until("identify", async () => {
+        const peer = await js.peerStore.get(connection.remotePeer);
+        return peer.metadata.has("AgentVersion") ? peer : undefined;
+      });
+      assert.match(Buffer.from(known.metadata.get("AgentVersion")).toString(), /^kwaainet\/\d/);
+      assert.ok(known.protocols.includes("/kwaainet/kad/1.0.0"));
+      assert.ok(known.protocols.includes("/kwaainet/records/1"));
+      const stream = await connection.newStream(ECHO);
+      const messages = lpStream(stream, { maxDataLength: 2 << 20 });
+      for (const length of [64, 8192, 65_537, 1 << 20]) {
+        await messages.write(pattern(length));
+        const back = (await messages.read()).subarray();
+        assert.equal(Buffer.compare(back, pattern(length)), 0, `${length} bytes come back as they were`);
+      }
+      await stream.close();
+    });
+
+    test(`is dialled by \`kwaainet ping\` over ${transport}`, () => {
+      const addresses = js.getMultiaddrs().map(String);
+      const at = addresses.find((address) => address.includes("/ws") === (transport === "ws"));
+      // In a process of its own js-libp2p would answer meanwhile; here it must not be blocked.
+      return new Promise((resolve, reject) => {
+        const child = spawn(program, ["ping", at, "--count", "2", "--json"]);
+        let said = "";
+        child.stdout.on("data", (data) => (said += data));
+        child.stderr.on("data", (data) => (said += data));
+        child.once("exit", (code) => {
+          try {
+            assert.equal(code, 0, said);
+            const { peer, ms } = JSON.parse(said);
+            assert.equal(peer, js.peerId.toString());
+            assert.equal(ms.length, 2);
+            resolve();
+          } catch (error) {
+            reject(error);
+          }
+        });
+      });
+    });
+  }
+
+  test("a message that is too long ends its stream, and nothing else", async () => {
+    const connection = await js.dial(multiaddr(ours.tcp));
+    const stream = await connection.newStream(ECHO);
+    const messages = lpStream(stream, { maxDataLength: 8 << 20 });
+    // It is reset, so that whoever still writes does not wait for ever.
+    await assert.rejects(async () => {
+      await messages.write(new Uint8Array((2 << 20) + 1));
+      await messages.read();
+    });
+    const next = lpStream(await connection.newStream(ECHO));
+    await next.write(pattern(10));
+    assert.equal((await next.read()).subarray().length, 10);
+  });
+
+  test("finds a peer of ours through another", async () => {
+    const third = await ourPeer("--bootstrap", ours.tcp);
+    try {
+      await js.dial(multiaddr(ours.tcp));
+      const found = await until("the third peer", async () => {
+        for await (const event of js.services.dht.findPeer(peerIdFromString(third.peer))) {
+          if (event.name === "FINAL_PEER") return event.peer;
+        }
+        return undefined;
+      });
+      assert.equal(found.id.toString(), third.peer);
+    } finally {
+      await third.stop();
+    }
+  });
+
+  test("what is wrong with an address is said before anything is dialled", () => {
+    const { status, stderr } = spawnSync(program, ["ping", "/ip4/127.0.0.1/tcp/1"], { encoding: "utf8" });
+    assert.equal(status, 2);
+    assert.match(stderr, /whose address/);
+  });
+});
