@@ -36,8 +36,27 @@ impl Clock for Tokio {
 
 static SEEDS: AtomicU8 = AtomicU8::new(1);
 
-/// A node that listens on a port of its own; it serves records if it `serves`.
+/// A node that listens on a port of its own; it routes, and keeps records, if it `serves`.
 pub(crate) async fn node(serves: bool) -> P2p {
+    join(Setup {
+        serves,
+        ping_every: Some(Duration::from_millis(50)),
+        ..Setup::default()
+    })
+    .await
+}
+
+/// A node through which others are reached.
+pub(crate) async fn relay() -> P2p {
+    join(Setup {
+        serves: true,
+        relays: true,
+        ..Setup::default()
+    })
+    .await
+}
+
+async fn join(setup: Setup) -> P2p {
     let keypair = Keypair::from_seed([SEEDS.fetch_add(1, Ordering::Relaxed); 32]);
     let theirs = identity::Keypair::ed25519_from_bytes(keypair.seed()).unwrap();
     let transport = tcp::tokio::Transport::new(tcp::Config::default())
@@ -52,16 +71,7 @@ pub(crate) async fn node(serves: bool) -> P2p {
         clock: Arc::new(Tokio::default()),
         random: Arc::new(SeededRandom::new(1)),
     };
-    let node = P2p::new(
-        &keypair,
-        &Setup {
-            serves,
-            ping_every: Some(Duration::from_millis(50)),
-            ..Setup::default()
-        },
-        parts,
-    )
-    .unwrap();
+    let node = P2p::new(&keypair, &setup, parts).unwrap();
     node.listen(Address::new("/ip4/127.0.0.1/tcp/0").unwrap())
         .await
         .unwrap();
