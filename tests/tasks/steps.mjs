@@ -27,7 +27,10 @@ const wasm = ["-p", "kwaainet-sdk-wasm", "--lib", "--examples", "--target", "was
 /** The core shares its parts between threads natively; in a browser the same code runs on one, and layouts differ. */
 const onlyNatively = ["-A", "clippy::arc_with_non_send_sync", "-A", "unfulfilled_lint_expectations"];
 /** Crates with tests of their own beside those of the core, which the coverage step runs. */
-const adapters = ["kwaainet", "kwaainet-p2p", "kwaainet-sdk-wasm", "kwaainet-testkit"].flatMap((name) => ["-p", name]);
+const adapters = ["kwaainet", "kwaainet-p2p", "kwaainet-sdk-wasm", "kwaainet-testkit"].flatMap((name) => [
+  "-p",
+  name,
+]);
 const programs = ["--lib", "--bins", "--tests"];
 
 export const steps = [
