@@ -425,3 +425,10 @@ write(
   "chunks",
   Buffer.concat([held(1, Buffer.alloc(32, 9)), held(10, "/dns4/a.example/tcp/443/wss")]),
 );
+
+// --- The messages of /kwaainet/chunk/1: a tag, numbers in big endian, the rest.
+
+write("chunk", "ask", Buffer.concat([Buffer.from([0]), Buffer.alloc(32, 5)]));
+write("chunk", "have", Buffer.from([1, 0xff, 0x0f]));
+write("chunk", "want", Buffer.from([2, 0, 0, 0, 7]));
+write("chunk", "frame", Buffer.concat([Buffer.from([3, 0, 0, 0, 7, 0, 4, 0, 0]), Buffer.alloc(64, 9)]));

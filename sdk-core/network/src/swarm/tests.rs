@@ -225,8 +225,8 @@ fn peers_that_say_nothing_or_leave_hold_nothing_up() {
     let mut download = world.download(&us, &[], 1, &[silent.local_peer(), leaver, honest]);
     let hub = world.hub.clone();
     let got = world.run(async move {
-        let _stream = held.next().await;
         let first = download.next().await.unwrap().0;
+        let _stream = held.next().await;
         hub.leave(leaver);
         let (mut got, _) = all(download, 12).await;
         got.insert(first);
