@@ -32,10 +32,16 @@ export function read(path) {
 /** The packages of the workspace; with `dependencies` also everything they pull in. */
 export function cargoPackages({ dependencies = false } = {}) {
   const args = ["metadata", "--format-version", "1", "--locked", ...(dependencies ? [] : ["--no-deps"])];
-  const output = execFileSync("cargo", args, {
-    cwd: root,
-    maxBuffer: 256 << 20,
-    stdio: ["ignore", "pipe", "inherit"],
-  });
-  return JSON.parse(output.toString()).packages;
+  const { packages } = JSON.parse(cargo(args));
+  if (!dependencies) return packages;
+  // The lock file also has what a feature would bring if another one were on; it is compiled nowhere.
+  const every = ["--workspace", "--target", "all", "--edges", "normal,build,dev"];
+  const lines = cargo(["tree", "--locked", ...every, "--prefix", "none", "--format", "{p}"]).split("\n");
+  const compiled = new Set(lines.map((line) => line.split(" ").slice(0, 2).join(" ")));
+  return packages.filter(({ name, version }) => compiled.has(`${name} v${version}`));
+}
+
+function cargo(args) {
+  const options = { cwd: root, maxBuffer: 256 << 20, stdio: ["ignore", "pipe", "inherit"] };
+  return execFileSync("cargo", args, options).toString();
 }

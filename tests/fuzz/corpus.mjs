@@ -429,3 +429,10 @@ write("exchange", "store", Buffer.concat([Buffer.from([1]), Buffer.alloc(32, 9),
 write("exchange", "find", Buffer.concat([Buffer.from([2]), Buffer.alloc(32, 9), Buffer.from([20])]));
 write("exchange", "refused", Buffer.from("\u0002there is no room"));
 write("exchange", "found", Buffer.concat([Buffer.from([3, 0, 3]), Buffer.from("abc"), Buffer.from([0, 0])]));
+
+// --- The messages of /kwaainet/chunk/1: a tag, numbers in big endian, the rest.
+
+write("chunk", "ask", Buffer.concat([Buffer.from([0]), Buffer.alloc(32, 5)]));
+write("chunk", "have", Buffer.from([1, 0xff, 0x0f]));
+write("chunk", "want", Buffer.from([2, 0, 0, 0, 7]));
+write("chunk", "frame", Buffer.concat([Buffer.from([3, 0, 0, 0, 7, 0, 4, 0, 0]), Buffer.alloc(64, 9)]));

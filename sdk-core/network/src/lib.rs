@@ -16,6 +16,7 @@ mod memory;
 mod network;
 pub mod record;
 pub mod route;
+pub mod swarm;
 
 pub use error::NetworkError;
 pub use identity::{Keypair, PeerId, PeerIdError, Signature};

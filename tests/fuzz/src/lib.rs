@@ -204,4 +204,15 @@ pub const TARGETS: &[Target] = &[
             b"\0\x01",
         ],
     },
+    Target {
+        name: "chunk",
+        run: records::chunk,
+        words: &[
+            b"\0",
+            b"\x01\xff",
+            b"\x02\0\0\0\x07",
+            b"\x03\0\0\0\x01\0\x04\0\0",
+            b"\x05\xff\xff\xff\xff",
+        ],
+    },
 ];

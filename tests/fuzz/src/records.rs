@@ -1,9 +1,10 @@
-//! The records of peers.
+//! The records of peers, and their messages about chunks.
 
 use kwaainet_network::record::{
     LIFETIME_MS, LONGEST_RECORD, MAX_BLOCKS, Offer, PeerRecord, RECORDS, RecordsMessage, SKEW_MS, Signed,
     keys_of, open,
 };
+use kwaainet_network::swarm::{CHUNKS, Message};
 use kwaainet_network::{Keypair, PeerId};
 
 /// When the corpus was signed.
@@ -63,6 +64,14 @@ pub fn offer(data: &[u8]) {
     assert_eq!(Offer::from_bytes(&bytes).as_ref(), Ok(&offer));
     let keys = keys_of(PeerId::from_public_key([1; 32]), offer.model, &offer.share);
     assert!((1..=MAX_BLOCKS as usize / 16).contains(&keys.len()));
+}
+
+/// What a peer says about the chunks of a model.
+pub fn chunk(data: &[u8]) {
+    if let Some(message) = Message::from_bytes(data) {
+        assert!(data.len() <= CHUNKS.longest, "longer than the protocol");
+        assert_eq!(message.to_bytes(), data, "written in one way only");
+    }
 }
 
 /// An envelope with a good signature over any payload, put together without the code that is tested.
