@@ -40,7 +40,12 @@ impl RecordsMessage {
             Self::Taken => vec![1],
             Self::Refused(reason) => {
                 let mut bytes = vec![2];
-                bytes.extend(reason.bytes().take(LONGEST_REASON));
+                for letter in reason.chars() {
+                    if bytes.len() + letter.len_utf8() > 1 + LONGEST_REASON {
+                        break;
+                    }
+                    bytes.extend(letter.encode_utf8(&mut [0; 4]).bytes());
+                }
                 bytes
             }
             Self::Found(records) => {
@@ -75,7 +80,7 @@ impl RecordsMessage {
         match bytes.split_first()? {
             (1, []) => Some(Self::Taken),
             (2, reason) if reason.len() <= LONGEST_REASON => {
-                let reason = String::from_utf8_lossy(reason);
+                let reason = std::str::from_utf8(reason).ok()?;
                 Some(Self::Refused(
                     reason.chars().filter(|c| !c.is_control()).collect(),
                 ))
@@ -116,6 +121,7 @@ mod tests {
         for answer in [
             RecordsMessage::Taken,
             RecordsMessage::Refused("no room".into()),
+            RecordsMessage::Refused("ä".repeat(LONGEST_REASON / 2)),
             RecordsMessage::Found(vec![]),
             RecordsMessage::Found(vec![vec![], vec![1; LONGEST_RECORD]]),
         ] {
