@@ -230,6 +230,8 @@ fn manifest(context: &Context, args: Manifest) -> Result<u8, HostError> {
             stage: Stage::Load,
             done,
             total,
+            from_peers: 0,
+            peers: 0,
             bytes_per_second: None,
         });
     };

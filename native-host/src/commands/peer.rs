@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::time::Duration;
 
 use kwaainet_network::{Address, Network as _, NetworkError, PeerId, Protocol, Reach};
-use kwaainet_p2p::{P2p, Setup, split_peer};
+use kwaainet_p2p::{P2p, Setup};
 use kwaainet_types::ErrorCode;
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ use super::Context;
 use crate::cli::{Peer, Peers, Ping};
 use crate::platform::{Node, open_node};
 use crate::server::Control;
-use crate::ui::{bytes, stderr_is_terminal};
+use crate::ui::{bytes, count, stderr_is_terminal};
 use crate::{HostError, exit};
 
 /// Next to that of `kwaainet serve`.
@@ -49,7 +49,7 @@ fn address(text: &str) -> Result<Address, HostError> {
 
 /// An address that says whose it is.
 fn whose(text: &str) -> Result<(PeerId, Address), HostError> {
-    split_peer(&address(text)?).ok_or_else(|| {
+    address(text)?.split_peer().ok_or_else(|| {
         HostError::Usage(format!(
             "{text} does not say whose address it is: end it with /p2p/ and the peer's id, as `kwaainet peer` prints it"
         ))
@@ -88,7 +88,7 @@ pub(super) fn run(context: &Context, args: &Peer) -> Result<u8, HostError> {
                 .map_err(|error| self::network(&error))?;
         }
         let bound = async {
-            while network.listening().len() < expected {
+            while network.addresses().len() < expected {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
@@ -123,7 +123,7 @@ pub(super) fn run(context: &Context, args: &Peer) -> Result<u8, HostError> {
 }
 
 fn announce(context: &Context, network: &P2p, control: u16) -> Result<(), HostError> {
-    let addresses: Vec<String> = network.listening().iter().map(ToString::to_string).collect();
+    let addresses: Vec<String> = network.addresses().iter().map(ToString::to_string).collect();
     let peer = network.local_peer().to_string();
     if context.output.json {
         return context
@@ -171,10 +171,6 @@ async fn watch(context: &Context, network: &P2p) {
         shown = (peers.len(), relayed);
         tokio::time::sleep(LOOK).await;
     }
-}
-
-fn count(peers: usize) -> String {
-    format!("{peers} peer{}", if peers == 1 { "" } else { "s" })
 }
 
 async fn echo(network: P2p) {

@@ -120,7 +120,7 @@ fn peers(network: &P2p) -> String {
             })
         })
         .collect();
-    let addresses: Vec<_> = network.listening().iter().map(ToString::to_string).collect();
+    let addresses: Vec<_> = network.addresses().iter().map(ToString::to_string).collect();
     let peer = network.local_peer().to_string();
     json!({ "peer": peer, "addresses": addresses, "peers": peers }).to_string()
 }

@@ -6,5 +6,5 @@ mod progress;
 
 pub use interrupt::Interrupt;
 pub(crate) use output::stderr_is_terminal;
-pub use output::{Output, bytes};
+pub use output::{Output, bytes, count};
 pub use progress::ProgressView;

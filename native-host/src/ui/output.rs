@@ -109,6 +109,11 @@ pub fn bytes(count: u64) -> String {
     format!("{count} B")
 }
 
+/// A number of peers as people read it.
+pub fn count(peers: usize) -> String {
+    format!("{peers} peer{}", if peers == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use kwaainet_types::{Progress, Stage};
 
-use super::output::{Output, bytes, stderr_is_terminal};
+use super::output::{Output, bytes, count, stderr_is_terminal};
 
 /// Time between two lines, where there is no terminal.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -135,7 +135,11 @@ fn details(progress: &Progress) -> String {
         seconds @ 60..3600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
         seconds => format!("{} h {:02} min", seconds / 3600, seconds % 3600 / 60),
     };
-    format!("{}/s, {left} left", bytes(speed as u64))
+    let peers = match progress.peers {
+        0 => String::new(),
+        peers => format!(", {} from {}", bytes(progress.from_peers), count(peers as usize)),
+    };
+    format!("{}/s, {left} left{peers}", bytes(speed as u64))
 }
 
 fn style(stage: Stage) -> ProgressStyle {
@@ -162,10 +166,17 @@ mod tests {
             stage: Stage::Fetch,
             done: 10_000_000,
             total: 100_000_000,
+            from_peers: 0,
+            peers: 0,
             bytes_per_second: None,
         };
         assert_eq!(details(&progress), "");
         progress.bytes_per_second = Some(1_000_000.0);
         assert_eq!(details(&progress), "1.0 MB/s, 1 min 30 s left");
+        (progress.from_peers, progress.peers) = (9_000_000, 2);
+        assert_eq!(
+            details(&progress),
+            "1.0 MB/s, 1 min 30 s left, 9.0 MB from 2 peers"
+        );
     }
 }

@@ -272,6 +272,12 @@ impl Network for MemoryNetwork {
         self.peer
     }
 
+    fn addresses(&self) -> Vec<Address> {
+        Address::new(format!("/memory/{0}/p2p/{0}", self.peer))
+            .into_iter()
+            .collect()
+    }
+
     fn peers(&self) -> Vec<PeerInfo> {
         let state = self.hub.lock();
         let ours = state

@@ -24,6 +24,19 @@ impl Address {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The peer that the address ends with, and the address without it.
+    ///
+    /// ```
+    /// use kwaainet_network::{Address, Keypair};
+    /// let peer = Keypair::from_seed([3; 32]).peer_id();
+    /// let whole = Address::new(format!("/ip4/127.0.0.1/tcp/4001/p2p/{peer}")).unwrap();
+    /// assert_eq!(whole.split_peer(), Some((peer, Address::new("/ip4/127.0.0.1/tcp/4001").unwrap())));
+    /// ```
+    pub fn split_peer(&self) -> Option<(PeerId, Self)> {
+        let (rest, peer) = self.0.rsplit_once("/p2p/")?;
+        Some((peer.parse().ok()?, Self::new(rest)?))
+    }
 }
 
 impl fmt::Display for Address {
@@ -124,6 +137,9 @@ pub trait Incoming: MaybeSend {
 pub trait Network: MaybeSend + MaybeSync {
     /// Who we are.
     fn local_peer(&self) -> PeerId;
+
+    /// Where others can reach us as far as we know, each ending with our id. Nowhere, for a node that only dials.
+    fn addresses(&self) -> Vec<Address>;
 
     /// Everybody who is connected.
     fn peers(&self) -> Vec<PeerInfo>;

@@ -40,9 +40,18 @@ struct Link {
 ///
 /// `None` when the number of hashes does not belong to that size.
 pub fn of_chunks(hashes: &[[u8; 32]], bytes: u64) -> Option<String> {
+    root(hashes, bytes).map(|cid| text(&cid))
+}
+
+/// The hash in that CID: the root of the tree over the file.
+pub fn root_of_chunks(hashes: &[[u8; 32]], bytes: u64) -> Option<[u8; 32]> {
+    root(hashes, bytes)?.last_chunk().copied()
+}
+
+fn root(hashes: &[[u8; 32]], bytes: u64) -> Option<Vec<u8>> {
     if bytes == 0 {
         let empty: [u8; 32] = Sha256::digest([]).into();
-        return hashes.is_empty().then(|| text(&cid(CODEC_RAW, &empty)));
+        return hashes.is_empty().then(|| cid(CODEC_RAW, &empty));
     }
     if hashes.len() as u64 != bytes.div_ceil(CHUNK_BYTES) {
         return None;
@@ -62,7 +71,7 @@ pub fn of_chunks(hashes: &[[u8; 32]], bytes: u64) -> Option<String> {
     while level.len() > 1 {
         level = level.chunks(MOST_LINKS).map(parent).collect();
     }
-    level.first().map(|root| text(&root.cid))
+    level.into_iter().next().map(|root| root.cid)
 }
 
 /// The CID of one chunk as a raw block, which any IPFS gateway serves as `?format=raw`.

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures::lock::Mutex as AsyncMutex;
 use kwaainet_platform::{MaybeSend, MaybeSync, Platform, ReadAt};
 use kwaainet_types::{
-    ChatDone, ChatRequest, Chunk, ConsentGrant, Event, HelpOthers, HostReport, KvFormat, ModelEntry,
-    ModelSource, NodeConfig, Permit, PermitFor, Purpose, ResourceLimits, RunAi, SignedCatalogue,
+    ChatDone, ChatRequest, Chunk, ConsentGrant, Event, HostReport, KvFormat, ModelEntry, ModelSource,
+    NodeConfig, Permit, PermitFor, Purpose, ResourceLimits, RunAi, SignedCatalogue,
 };
 
 use crate::activity::Activity;
@@ -19,6 +19,7 @@ use crate::engine::{InferenceEngine, RunnableModel};
 use crate::events::{EventBus, Events};
 use crate::model_store::ModelStore;
 use crate::resources::{ResourceManager, SharedResources};
+use crate::sharing::Member;
 use crate::trusted::Trusted;
 use crate::turn::Turns;
 use crate::{NodeError, chat};
@@ -92,10 +93,6 @@ pub struct InferenceResponse {
     pub done: ChatDone,
 }
 
-/// Address of a peer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PeerAddr(pub String);
-
 /// What this device has done since the node started.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct ContributionMetrics {
@@ -107,7 +104,7 @@ pub struct ContributionMetrics {
     pub completion_tokens: u64,
     /// Milliseconds of processor time.
     pub compute_ms: f64,
-    /// Of these tokens, for other people. This version shares nothing, so it is always 0.
+    /// Of these tokens, for other people. This version lends models and computes nothing for others, so it is always 0.
     pub tokens_for_others: u64,
 }
 
@@ -154,6 +151,7 @@ pub struct KwaaiNetCore {
     pub(crate) metrics: Mutex<ContributionMetrics>,
     /// One change of consent at a time.
     pub(crate) consent_change: AsyncMutex<()>,
+    pub(crate) member: Mutex<Option<Member>>,
     started: AsyncMutex<bool>,
 }
 
@@ -218,6 +216,7 @@ impl KwaaiNetCore {
             activity: Activity::default(),
             metrics: Mutex::default(),
             consent_change: AsyncMutex::new(()),
+            member: Mutex::default(),
             started: AsyncMutex::new(false),
         })
     }
@@ -273,6 +272,12 @@ impl KwaaiNetCore {
             .set(ConsentGrant::of_operator(self.platform.clock.unix_ms()));
     }
 
+    /// Whoever runs a peer on their own machine has agreed to help others, too.
+    pub fn grant_peer_operator(&self) {
+        self.consent
+            .set(ConsentGrant::of_peer_operator(self.platform.clock.unix_ms()));
+    }
+
     /// The permit for one purpose, from the consent in force.
     ///
     /// # Errors
@@ -322,28 +327,6 @@ impl KwaaiNetCore {
         cancel: &Cancel,
     ) -> Result<InferenceResponse, NodeError> {
         chat::answer(self, permit, request, out, cancel).await
-    }
-
-    /// Joins other nodes. This version works on this device alone.
-    ///
-    /// # Errors
-    /// [`NodeError::Unsupported`] when there is anybody to join.
-    #[expect(
-        clippy::unused_async,
-        reason = "the specification's method is async, and it will connect"
-    )]
-    pub async fn join_network(
-        &self,
-        _permit: &Permit<HelpOthers>,
-        peers: Vec<PeerAddr>,
-    ) -> Result<(), NodeError> {
-        if peers.is_empty() {
-            return Ok(());
-        }
-        Err(NodeError::Unsupported(format!(
-            "this version has no network of nodes: {} peer(s) were named, everything runs on this device",
-            peers.len()
-        )))
     }
 
     /// What this device has done since the node started.

@@ -37,6 +37,7 @@ mod policy;
 mod ready;
 mod resources;
 mod serve_port;
+mod sharing;
 mod trusted;
 mod turn;
 
@@ -44,10 +45,10 @@ pub use cancel::Cancel;
 pub use candle_engine::{CandelEngine, CandleEngine};
 pub use core::{
     ContributionMetrics, Deployment, InferenceRequest, InferenceResponse, KwaaiNetCore, ModelHandle, Outlet,
-    PeerAddr,
 };
 pub use error::NodeError;
 pub use events::Events;
 pub use model_store::{ModelStore, Shelf};
 pub use resources::ResourceManager;
 pub use serve_port::{not_an_envelope, serve_port};
+pub use sharing::PeerAddr;

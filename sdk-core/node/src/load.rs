@@ -154,6 +154,8 @@ impl KwaaiNetCore {
             stage: Stage::Load,
             done,
             total,
+            from_peers: 0,
+            peers: 0,
             bytes_per_second: None,
         };
         self.tell(progress, asker.out);

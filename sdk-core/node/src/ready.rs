@@ -188,7 +188,14 @@ impl KwaaiNetCore {
             base: trusted.base.as_deref(),
         };
         let tell = |progress: Progress| self.tell(progress, asker.out);
-        let source = file.fetch(asker.permit, origins, asker.stop, &tell).await?;
+        let peers = if file.is_whole() {
+            None
+        } else {
+            self.peers_with(file)
+        };
+        let source = file
+            .fetch(asker.permit, origins, peers, asker.stop, &tell)
+            .await?;
         if source == ModelSource::Network {
             self.changed(&trusted.catalogue, &file.entry().id);
         }

@@ -1,7 +1,6 @@
 //! Peers, keys and addresses, as libp2p writes them.
 
 use kwaainet_network::{Address, Keypair, NetworkError, PeerId};
-use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, identity};
 
 pub(crate) fn theirs(peer: PeerId) -> Option<libp2p::PeerId> {
@@ -27,20 +26,6 @@ pub(crate) fn address(multiaddr: &Multiaddr) -> Option<Address> {
     Address::new(multiaddr.to_string())
 }
 
-/// The peer that an address ends with (`/ip4/…/tcp/…/p2p/12D3KooW…`).
-pub fn peer_of(address: &Address) -> Option<PeerId> {
-    split_peer(address).map(|(peer, _)| peer)
-}
-
-/// The peer that an address ends with, and the address without it.
-pub fn split_peer(whole: &Address) -> Option<(PeerId, Address)> {
-    let mut parsed: Multiaddr = whole.as_str().parse().ok()?;
-    match parsed.pop()? {
-        Protocol::P2p(peer) => Some((ours(&peer)?, address(&parsed)?)),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,16 +43,5 @@ mod tests {
             pair.peer_id().to_libp2p_key()
         );
         assert_eq!(theirs_pair.sign(b"text").unwrap(), pair.sign(b"text"));
-    }
-
-    #[test]
-    fn an_address_names_its_peer_last() {
-        let peer = Keypair::from_seed([3; 32]).peer_id();
-        let whole = Address::new(format!("/ip4/127.0.0.1/tcp/4001/p2p/{peer}")).unwrap();
-        let (found, rest) = split_peer(&whole).unwrap();
-        assert_eq!((found, rest.as_str()), (peer, "/ip4/127.0.0.1/tcp/4001"));
-        for none in ["/ip4/127.0.0.1/tcp/4001", "/p2p", "/nonsense/1", "/"] {
-            assert_eq!(peer_of(&Address::new(none).unwrap()), None, "{none}");
-        }
     }
 }

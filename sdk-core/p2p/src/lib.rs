@@ -16,5 +16,4 @@ mod streams;
 mod substreams;
 
 pub use behaviour::AGENT;
-pub use ids::{peer_of, split_peer};
 pub use network::{P2p, Parts, Setup, Spawn};

@@ -120,7 +120,7 @@ impl P2p {
         Ok(node)
     }
 
-    /// Listens at an address (port 0 is any). It appears in [`Self::listening`] when it is bound.
+    /// Listens at an address (port 0 is any). It appears in [`Network::addresses`] when it is bound.
     ///
     /// # Errors
     /// [`NetworkError::BadAddress`] if no transport can listen there.
@@ -132,13 +132,6 @@ impl P2p {
             .await
             .map_err(|_| NetworkError::Closed)?
             .map_err(|_| NetworkError::BadAddress(address))
-    }
-
-    /// Where others can reach us as far as we know, each with our id at the end.
-    pub fn listening(&self) -> Vec<Address> {
-        let state = self.shared.lock();
-        let whole = |at: &Address| Address::new(format!("{at}/p2p/{}", self.peer));
-        state.listening.iter().filter_map(whole).collect()
     }
 
     /// Records that are kept for others, in bytes.
@@ -292,6 +285,12 @@ impl Incoming for Streams {
 impl Network for P2p {
     fn local_peer(&self) -> PeerId {
         self.peer
+    }
+
+    fn addresses(&self) -> Vec<Address> {
+        let state = self.shared.lock();
+        let whole = |at: &Address| Address::new(format!("{at}/p2p/{}", self.peer));
+        state.listening.iter().filter_map(whole).collect()
     }
 
     fn peers(&self) -> Vec<PeerInfo> {

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use common::{Tokio, node};
 use kwaainet_network::{Address, Network as _, Reach};
-use kwaainet_p2p::split_peer;
 use kwaainet_testkit::{End, network_suite};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -16,7 +15,7 @@ async fn tcp() {
     let end = async || {
         let node = node(true).await;
         End {
-            addresses: node.listening(),
+            addresses: node.addresses(),
             network: Arc::new(node),
         }
     };
@@ -33,7 +32,7 @@ async fn a_ping_comes_back() {
         one.ping(other.local_peer()).await.is_err(),
         "nobody is connected yet"
     );
-    one.dial(other.local_peer(), other.listening()).await.unwrap();
+    one.dial(other.local_peer(), other.addresses()).await.unwrap();
     let ms = one.ping(other.local_peer()).await.unwrap();
     assert!((0.0..10_000.0).contains(&ms), "{ms}");
 }
@@ -42,7 +41,7 @@ async fn a_ping_comes_back() {
 async fn a_wrong_peer_at_an_address_is_named() {
     let (one, other, third) = (node(true).await, node(true).await, node(true).await);
     let error = one
-        .dial(third.local_peer(), other.listening())
+        .dial(third.local_peer(), other.addresses())
         .await
         .unwrap_err()
         .to_string();
@@ -54,11 +53,11 @@ async fn a_wrong_peer_at_an_address_is_named() {
 async fn a_peer_is_reached_through_a_relay_which_hides_its_address() {
     let relay = common::relay().await;
     let (hidden, visitor) = (node(true).await, node(true).await);
-    let at = relay.listening().remove(0);
+    let at = relay.addresses().remove(0);
     let circuit = Address::new(format!("{at}/p2p-circuit")).unwrap();
     hidden.listen(circuit.clone()).await.unwrap();
     let through = Address::new(format!("{circuit}/p2p/{}", hidden.local_peer())).unwrap();
-    let (peer, address) = split_peer(&through).unwrap();
+    let (peer, address) = through.split_peer().unwrap();
     // The relay keeps a place for it only when it has asked.
     let mut dialled = visitor.dial(peer, vec![address.clone()]).await;
     for _ in 0..250 {

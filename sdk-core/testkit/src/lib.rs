@@ -22,6 +22,7 @@ mod builders;
 #[cfg(feature = "node")]
 mod catalogue;
 mod faults;
+mod idle;
 #[cfg(feature = "network")]
 mod network_suite;
 mod store_suite;
@@ -32,6 +33,7 @@ pub use builders::{ask, consent_record, host_report};
 #[cfg(feature = "node")]
 pub use catalogue::{CATALOGUE_SECRET, CatalogueBuilder, catalogue_key};
 pub use faults::{DeniedStore, Yielding, poll_times};
+pub use idle::IdleClock;
 #[cfg(feature = "network")]
 pub use network_suite::{End, network_suite};
 pub use store_suite::blob_store_suite;

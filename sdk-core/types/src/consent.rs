@@ -120,6 +120,13 @@ impl ConsentGrant {
         }
     }
 
+    /// The grant of somebody who runs a peer of the network on their own machine.
+    pub fn of_peer_operator(now_unix_ms: u64) -> Self {
+        let mut grant = Self::of_operator(now_unix_ms);
+        grant.record.purposes.push(Purpose::HelpOthers);
+        grant
+    }
+
     /// The permit for one purpose.
     ///
     /// # Errors

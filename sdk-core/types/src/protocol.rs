@@ -227,6 +227,10 @@ pub struct Progress {
     pub done: u64,
     /// Bytes in all.
     pub total: u64,
+    /// Of the bytes that this fetch has brought, those that came from peers.
+    pub from_peers: u64,
+    /// Peers that they came from.
+    pub peers: u32,
     /// Bytes per second over the last seconds; absent until it is known.
     pub bytes_per_second: Option<f64>,
 }

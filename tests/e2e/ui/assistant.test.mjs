@@ -104,6 +104,8 @@ describe("the download", () => {
           stage: "fetch",
           done: 5e7,
           total: 1e8,
+          fromPeers: 0,
+          peers: 0,
           bytesPerSecond: 1e6,
         };
         window.harness.emit({ type: "progress", progress });

@@ -330,6 +330,14 @@ export interface Progress {
      */
     total: number;
     /**
+     * Of the bytes that this fetch has brought, those that came from peers.
+     */
+    fromPeers: number;
+    /**
+     * Peers that they came from.
+     */
+    peers: number;
+    /**
      * Bytes per second over the last seconds; absent until it is known.
      */
     bytesPerSecond: number | undefined;

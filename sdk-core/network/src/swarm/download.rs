@@ -11,7 +11,7 @@ use kwaainet_platform::{BoxFuture, Clock, Random, boxed};
 use kwaainet_types::{CHUNK_BYTES, HelpOthers, Permit};
 use sha2::{Digest, Sha256};
 
-use super::scheduler::{MAX_PEERS, Scheduler};
+use super::scheduler::{Gaps, MAX_PEERS, Scheduler};
 use super::wire::{CHUNKS, FRAME_BYTES, MAX_CHUNKS, Message};
 use super::within;
 use crate::record::ModelRoot;
@@ -54,6 +54,39 @@ impl PeerSource {
     /// Names a connected peer that may have chunks. Whether there was room for it: a name too many is dropped.
     pub fn add_peer(&mut self, peer: PeerId) -> bool {
         self.0.try_send(peer).is_ok()
+    }
+}
+
+/// What a source that is no peer (a server, say) needs to know of a download, and has to tell it. Clones are about the
+/// same download.
+#[derive(Clone)]
+pub struct Beside(Arc<Shared>);
+
+impl std::fmt::Debug for Beside {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Beside").finish_non_exhaustive()
+    }
+}
+
+impl Beside {
+    /// What is missing, and nobody was asked for.
+    pub fn gaps(&self) -> Gaps {
+        self.0.lock().gaps()
+    }
+
+    /// This source is asked for the chunk: peers need not be.
+    pub fn claim(&self, chunk: u32) {
+        self.0.lock().claim(chunk);
+    }
+
+    /// This source could not bring the chunk.
+    pub fn release(&self, chunk: u32) {
+        self.0.lock().release(chunk);
+    }
+
+    /// The chunk is here, and is not needed any more.
+    pub fn found(&self, chunk: u32) {
+        self.0.lock().found(chunk);
     }
 }
 
@@ -126,18 +159,13 @@ impl Download {
         self.source.clone()
     }
 
-    /// What is still missing, for a source that takes over.
-    pub fn missing(&self) -> Vec<u32> {
-        self.shared.lock().missing()
-    }
-
-    /// The chunk came by another way, and is not needed any more.
-    pub fn found(&mut self, chunk: u32) {
-        self.shared.lock().found(chunk);
+    /// For a source that is no peer, and fetches beside them.
+    pub fn beside(&self) -> Beside {
+        Beside(Arc::clone(&self.shared))
     }
 
     /// The next verified chunk: its number, its bytes, and who sent it. `None` when all are there, or no peer is left
-    /// that could bring what is [`Self::missing`]; when a peer is named later it can be called again.
+    /// that could bring what is missing; when a peer is named later it can be called again.
     ///
     /// Dropping the future loses nothing.
     pub async fn next(&mut self) -> Option<(u32, Vec<u8>, PeerId)> {

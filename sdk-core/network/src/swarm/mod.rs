@@ -15,7 +15,8 @@ use std::time::Duration;
 use futures::future::{self, Either};
 use kwaainet_platform::Clock;
 
-pub use download::{Download, Manifest, PeerSource};
+pub use download::{Beside, Download, Manifest, PeerSource};
+pub use scheduler::Gaps;
 pub use serve::{Library, Limits, serve_chunks};
 pub use wire::{CHUNKS, FRAME_BYTES, MAX_CHUNKS, Message};
 

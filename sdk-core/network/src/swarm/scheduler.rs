@@ -29,11 +29,22 @@ struct Peer {
     last_ms: f64,
 }
 
+/// Missing chunks that nobody was asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Gaps {
+    /// A peer has them, and will be asked.
+    pub had: Vec<u32>,
+    /// No peer has them.
+    pub lacked: Vec<u32>,
+}
+
 /// The state of one download from many peers.
 #[derive(Debug)]
 pub(super) struct Scheduler {
     /// What is missing, each with its place in this node's own order.
     missing: BTreeMap<u32, u32>,
+    /// Of the missing ones, those that somebody who is no peer was asked for.
+    elsewhere: BTreeSet<u32>,
     peers: BTreeMap<PeerId, Peer>,
     banned: BTreeSet<PeerId>,
 }
@@ -51,13 +62,10 @@ impl Scheduler {
                 .filter(|chunk| !bit(has, *chunk))
                 .map(|chunk| (chunk, place(chunk)))
                 .collect(),
+            elsewhere: BTreeSet::new(),
             peers: BTreeMap::new(),
             banned: BTreeSet::new(),
         }
-    }
-
-    pub(super) fn missing(&self) -> Vec<u32> {
-        self.missing.keys().copied().collect()
     }
 
     pub(super) fn is_whole(&self) -> bool {
@@ -108,7 +116,7 @@ impl Scheduler {
     }
 
     /// The next chunk to ask of the peer, which counts as asked from now on: the rarest that nobody else was asked
-    /// for; near the end, one that only one other peer was asked for.
+    /// for; near the end, one that only one other was asked for.
     pub(super) fn next(&mut self, asked: PeerId, now_ms: f64) -> Option<u32> {
         let peer = self.peers.get(&asked)?;
         if peer.in_flight.len() >= peer.window {
@@ -122,7 +130,8 @@ impl Scheduler {
             .filter_map(|(chunk, place)| {
                 let count =
                     |test: &dyn Fn(&Peer) -> bool| self.peers.values().filter(|peer| test(peer)).count();
-                let askers = count(&|peer| peer.in_flight.contains(chunk));
+                let askers = count(&|peer| peer.in_flight.contains(chunk))
+                    + usize::from(self.elsewhere.contains(chunk));
                 let holders = count(&|peer| bit(&peer.bits, *chunk));
                 (askers <= most_askers).then_some(((askers, holders, *place), *chunk))
             })
@@ -163,6 +172,36 @@ impl Scheduler {
     /// The chunk came by another way than a peer.
     pub(super) fn found(&mut self, chunk: u32) {
         self.missing.remove(&chunk);
+        self.elsewhere.remove(&chunk);
+    }
+
+    /// Missing chunks that no peer was asked for, those apart that a peer has.
+    pub(super) fn gaps(&self) -> Gaps {
+        let (mut had, mut lacked) = (vec![], vec![]);
+        for chunk in self.missing.keys().copied() {
+            let any = |test: &dyn Fn(&Peer) -> bool| self.peers.values().any(test);
+            if self.elsewhere.contains(&chunk) || any(&|peer| peer.in_flight.contains(&chunk)) {
+                continue;
+            }
+            if any(&|peer| bit(&peer.bits, chunk)) {
+                had.push(chunk);
+            } else {
+                lacked.push(chunk);
+            }
+        }
+        Gaps { had, lacked }
+    }
+
+    /// Peers are not asked for the chunk, because somebody else was.
+    pub(super) fn claim(&mut self, chunk: u32) {
+        if self.missing.contains_key(&chunk) {
+            self.elsewhere.insert(chunk);
+        }
+    }
+
+    /// Undoes [`Self::claim`].
+    pub(super) fn release(&mut self, chunk: u32) {
+        self.elsewhere.remove(&chunk);
     }
 
     /// Whether the peer was asked for the chunk.

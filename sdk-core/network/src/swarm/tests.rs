@@ -1,13 +1,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
-use std::task::{Poll, Waker};
-use std::time::Duration;
 
 use futures::executor::{LocalPool, LocalSpawner};
-use futures::future::poll_fn;
 use futures::task::LocalSpawnExt;
 use kwaainet_platform::{BoxFuture, Clock, SeededRandom, boxed};
+use kwaainet_testkit::IdleClock;
 use kwaainet_types::{ConsentGrant, ConsentRecord, HelpOthers, Permit, Purpose};
 use sha2::{Digest, Sha256};
 
@@ -17,47 +15,6 @@ use crate::{Keypair, MemoryHub, MemoryNetwork, Network, PeerId};
 
 const ROOT: ModelRoot = ModelRoot([5; 32]);
 const CHUNK: usize = 1 << 20;
-
-/// Time passes when nobody has anything to do.
-#[derive(Default)]
-struct IdleClock(Mutex<(f64, Vec<(f64, Waker)>)>);
-
-impl Clock for IdleClock {
-    fn monotonic_ms(&self) -> f64 {
-        self.0.lock().unwrap().0
-    }
-    fn unix_ms(&self) -> u64 {
-        self.monotonic_ms() as u64
-    }
-    fn sleep(&self, duration: Duration) -> BoxFuture<'_, ()> {
-        let due = self.monotonic_ms() + duration.as_secs_f64() * 1000.0;
-        boxed(poll_fn(move |context| {
-            let mut state = self.0.lock().unwrap();
-            if state.0 >= due {
-                return Poll::Ready(());
-            }
-            state.1.push((due, context.waker().clone()));
-            Poll::Pending
-        }))
-    }
-}
-
-impl IdleClock {
-    /// Jumps to when the next one wakes.
-    fn advance(&self) {
-        let mut state = self.0.lock().unwrap();
-        let next = state.1.iter().map(|(due, _)| *due).fold(f64::INFINITY, f64::min);
-        assert!(next.is_finite(), "everybody waits, and nobody for the time");
-        state.0 = next;
-        for (due, waker) in std::mem::take(&mut state.1) {
-            if due <= next {
-                waker.wake();
-            } else {
-                state.1.push((due, waker));
-            }
-        }
-    }
-}
 
 #[derive(Default)]
 struct Shelf(Mutex<BTreeMap<u32, Vec<u8>>>);
@@ -429,4 +386,31 @@ fn a_peer_that_is_busy_is_visited_again_and_in_the_end_left() {
     let us = world.join(10);
     let download = world.download(&us, &[], 1, &[full.local_peer()]);
     assert_eq!(world.run(all(download, 6)).0.len(), 0);
+}
+
+#[test]
+fn a_source_beside_the_peers_gets_what_they_lack_and_is_asked_alone() {
+    let mut world = World::new(40);
+    let seeder = world.seeder(1, 0..32);
+    let us = world.join(9);
+    let mut download = world.download(&us, &[], 1, &[seeder]);
+    let beside = download.beside();
+    assert_eq!(beside.gaps().lacked.len(), 40, "nobody was heard yet");
+    let (got, ours) = world.run(async move {
+        let mut got = BTreeSet::from([download.next().await.unwrap().0]);
+        assert_eq!(beside.gaps().lacked, (32..40).collect::<Vec<_>>());
+        let ours = beside.gaps().had[0];
+        beside.claim(ours);
+        (32..40).for_each(|chunk| beside.found(chunk));
+        while got.len() < 16 {
+            got.insert(download.next().await.unwrap().0);
+        }
+        beside.found(ours);
+        while let Some((chunk, _, _)) = download.next().await {
+            got.insert(chunk);
+        }
+        (got, ours)
+    });
+    let theirs: BTreeSet<u32> = (0..32).filter(|chunk| *chunk != ours).collect();
+    assert_eq!(got, theirs);
 }

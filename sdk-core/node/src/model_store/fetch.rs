@@ -3,16 +3,20 @@
 //! A chunk is written only when its SHA-256 is the catalogue's, and entered in the journal only when it is written:
 //! whatever is killed at whatever moment costs one unfinished chunk.
 
+use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures::future::{Either, select};
+use futures::future::{Either, pending, select};
+use futures::lock::Mutex as AsyncMutex;
 use kwaainet_engine::gguf::{Gguf, ParseOutcome};
-use kwaainet_platform::{ByteStream, HttpError, HttpRequest, HttpResponse};
+use kwaainet_network::PeerId;
+use kwaainet_platform::{ByteStream, HttpError, HttpRequest, HttpResponse, boxed};
 use kwaainet_types::{CHUNK_BYTES, Permit, RunAi, Stage};
 use sha2::{Digest, Sha256};
 
 use super::journal::chunk_len;
+use super::peers::{Pace, Peers};
 use super::progress::Meter;
 use super::sources::{Exhausted, Sources};
 use super::{ModelFile, ModelStore, Origins};
@@ -22,12 +26,23 @@ use crate::cancel::Stop;
 /// A connection that says nothing for so long is given up.
 const STALLED_AFTER: Duration = Duration::from_secs(30);
 
+/// Peers that bring nothing for so long bring nothing more, when no server is left.
+const PEERS_STALLED_AFTER: Duration = Duration::from_secs(10);
+/// How often it is seen whether peers leave something to the servers.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// One fetch under way.
 pub(super) struct Fetch<'a> {
     pub(super) store: &'a ModelStore,
     pub(super) file: &'a ModelFile<'a>,
     pub(super) origins: Origins<'a>,
     pub(super) stop: &'a Stop,
+    /// Whoever brings a chunk writes it alone.
+    pub(super) writer: AsyncMutex<Writer<'a>>,
+}
+
+/// What is known of the file as it grows.
+pub(super) struct Writer<'a> {
     pub(super) meter: Meter<'a>,
     /// Bytes from the start that the header's judge wants to see; `None` when it has judged.
     pub(super) header_needs: Option<u64>,
@@ -44,16 +59,62 @@ enum Outcome {
 }
 
 impl Fetch<'_> {
-    /// Fetches until nothing is missing.
-    pub(super) async fn run(mut self, _permit: &Permit<RunAi>) -> Result<(), NodeError> {
+    /// Fetches until nothing is missing: from servers, and from peers where there are any.
+    ///
+    /// Whatever ends first ends both.
+    pub(super) async fn run(
+        self,
+        _permit: &Permit<RunAi>,
+        peers: Option<Peers<'_>>,
+    ) -> Result<(), NodeError> {
+        {
+            let mut writer = self.writer.lock().await;
+            writer.meter.tell(Stage::Fetch);
+            self.judge_header(&mut writer).await?;
+        }
+        let Some(peers) = peers else {
+            return self.from_servers(None).await;
+        };
+        let pace = peers.pace(&*self.store.platform.clock);
+        let servers = pin!(self.from_servers(Some(&pace)));
+        let mut helpers = pin!(self.from_peers(peers, &pace));
+        let error = match select(servers, helpers.as_mut()).await {
+            Either::Left((Err(error @ (NodeError::Network { .. } | NodeError::Integrity { .. })), _)) => {
+                error
+            }
+            Either::Left((outcome, _)) | Either::Right((outcome, _)) => return outcome,
+        };
+        // Peers alone may have all of it.
+        loop {
+            let before = pace.bytes();
+            let stalled = pin!(async { self.store.platform.clock.sleep(PEERS_STALLED_AFTER).await });
+            match select(helpers.as_mut(), stalled).await {
+                Either::Left((outcome, _)) => return outcome,
+                Either::Right(_) if pace.bytes() == before => return Err(error),
+                Either::Right(_) => {}
+            }
+        }
+    }
+
+    /// Fetches what peers leave until nothing is missing; without peers, everything.
+    async fn from_servers(&self, pace: Option<&Pace<'_>>) -> Result<(), NodeError> {
         let entry = self.file.entry;
         let mut sources = Sources::new(entry, self.origins.gateways, self.origins.base);
-        self.meter.tell(Stage::Fetch);
-        self.judge_header().await?;
         loop {
             let missing = self.store.missing(self.file.shelf, entry);
-            let Some(first) = missing.first().copied() else {
+            if missing.is_empty() {
                 return Ok(());
+            }
+            let missing = match pace {
+                None => missing,
+                Some(pace) => {
+                    let bytes = self.store.missing_bytes(self.file.shelf, entry);
+                    pace.left_to_servers(missing, bytes)
+                }
+            };
+            let Some(first) = missing.first().copied() else {
+                self.stop.race(self.store.platform.clock.sleep(LOOK)).await?;
+                continue;
             };
             let at = sources.pick(first).map_err(|why| self.exhausted(why, &sources))?;
             let Some((request, chunks)) = sources.request(at, &missing, entry) else {
@@ -61,10 +122,44 @@ impl Fetch<'_> {
                 continue;
             };
             self.pause(&sources, at).await?;
-            match self.ask(&mut sources, at, request, &chunks).await? {
+            if let Some(pace) = pace {
+                pace.claim(&chunks);
+            }
+            let outcome = self.ask(&mut sources, at, request, &chunks).await?;
+            if let Some(pace) = pace {
+                pace.settle(&chunks, &self.store.missing(self.file.shelf, entry));
+            }
+            match outcome {
                 Outcome::Complete => {}
                 Outcome::Failed(reason) => sources.failed(at, &reason),
                 Outcome::GiveUp(reason) => sources.give_up(at, &reason),
+            }
+        }
+    }
+
+    /// Takes what peers bring until nothing is missing.
+    async fn from_peers(&self, peers: Peers<'_>, pace: &Pace<'_>) -> Result<(), NodeError> {
+        let Peers {
+            mut download,
+            mut finding,
+            ..
+        } = peers;
+        loop {
+            if self.store.missing_bytes(self.file.shelf, self.file.entry) == 0 {
+                return Ok(());
+            }
+            let next = pin!(download.next());
+            match self.stop.race(select(next, finding.as_mut())).await? {
+                Either::Left((Some((chunk, bytes, peer)), _)) => {
+                    pace.brought(bytes.len() as u64);
+                    self.take(chunk as usize, &bytes, Some(peer)).await?;
+                }
+                // Nobody is left to ask, until somebody is found.
+                Either::Left((None, _)) => {
+                    let look = pin!(async { self.store.platform.clock.sleep(LOOK).await });
+                    drop(self.stop.race(select(look, finding.as_mut())).await?);
+                }
+                Either::Right(((), _)) => finding = boxed(pending()),
             }
         }
     }
@@ -78,11 +173,11 @@ impl Fetch<'_> {
         }
     }
 
-    async fn pause(&mut self, sources: &Sources, at: usize) -> Result<(), NodeError> {
+    async fn pause(&self, sources: &Sources, at: usize) -> Result<(), NodeError> {
         let platform = &self.store.platform;
         let pause = sources.pause_ms(at, platform.random.next_u64());
         if pause > 0 {
-            self.meter.tell(Stage::Retry);
+            self.writer.lock().await.meter.tell(Stage::Retry);
             self.stop
                 .race(platform.clock.sleep(Duration::from_millis(pause)))
                 .await?;
@@ -91,7 +186,7 @@ impl Fetch<'_> {
     }
 
     async fn ask(
-        &mut self,
+        &self,
         sources: &mut Sources,
         at: usize,
         request: HttpRequest,
@@ -135,7 +230,7 @@ impl Fetch<'_> {
     }
 
     async fn receive(
-        &mut self,
+        &self,
         sources: &mut Sources,
         at: usize,
         response: HttpResponse,
@@ -158,7 +253,8 @@ impl Fetch<'_> {
                 }
             }
             let rest = buffer.split_off(len);
-            if self.take(*chunk, &buffer).await? {
+            if self.is_right(*chunk, &buffer) {
+                self.take(*chunk, &buffer, None).await?;
                 sources.right(at);
             } else {
                 sources.wrong(at, *chunk);
@@ -180,27 +276,37 @@ impl Fetch<'_> {
         })
     }
 
-    /// Verifies a chunk and keeps it if it is right.
-    async fn take(&mut self, chunk: usize, bytes: &[u8]) -> Result<bool, NodeError> {
+    fn is_right(&self, chunk: usize, bytes: &[u8]) -> bool {
         let resources = &self.store.resources;
         let busy = resources.begin();
         let hash = hex::encode(Sha256::digest(bytes));
         resources.end(&busy);
+        let expected = self.file.entry.chunk_hashes.get(chunk);
+        expected.is_some_and(|expected| expected.eq_ignore_ascii_case(&hash))
+    }
+
+    /// Keeps a chunk that was verified.
+    async fn take(&self, chunk: usize, bytes: &[u8], from: Option<PeerId>) -> Result<(), NodeError> {
         let entry = self.file.entry;
-        if !entry
-            .chunk_hashes
-            .get(chunk)
-            .is_some_and(|expected| expected.eq_ignore_ascii_case(&hash))
+        let mut writer = self.writer.lock().await;
+        if self
+            .store
+            .missing(self.file.shelf, entry)
+            .binary_search(&chunk)
+            .is_err()
         {
-            return Ok(false);
+            // At the end a server and a peer may have been asked for the same.
+            return Ok(());
         }
         self.write(chunk, bytes).await?;
+        if let Some(peer) = from {
+            writer.meter.brought(peer, bytes.len() as u64);
+        }
         let missing = self.store.missing_bytes(self.file.shelf, entry);
         let done = entry.bytes.saturating_sub(missing);
-        self.meter.verified(bytes.len() as u64, done);
-        self.judge_header().await?;
-        resources.wait(self.stop).await?;
-        Ok(true)
+        writer.meter.verified(bytes.len() as u64, done);
+        self.judge_header(&mut writer).await?;
+        self.store.resources.wait(self.stop).await
     }
 
     async fn write(&self, chunk: usize, bytes: &[u8]) -> Result<(), NodeError> {
@@ -228,9 +334,9 @@ impl Fetch<'_> {
     }
 
     /// Refuses a model that cannot run as soon as its header is there, before its tensors are fetched.
-    async fn judge_header(&mut self) -> Result<(), NodeError> {
-        let judged = self.read_header().await;
-        if self.header_needs.is_none() {
+    async fn judge_header(&self, writer: &mut Writer<'_>) -> Result<(), NodeError> {
+        let judged = self.read_header(writer).await;
+        if writer.header_needs.is_none() {
             self.file.judged.store(true, Ordering::Relaxed);
             self.store.arrival.wake();
         }
@@ -239,9 +345,9 @@ impl Fetch<'_> {
         judged
     }
 
-    async fn read_header(&mut self) -> Result<(), NodeError> {
+    async fn read_header(&self, writer: &mut Writer<'_>) -> Result<(), NodeError> {
         let entry = self.file.entry;
-        while let Some(needs) = self.header_needs {
+        while let Some(needs) = writer.header_needs {
             let have = self.store.verified_prefix(self.file.shelf, entry);
             if have < needs.min(entry.bytes) {
                 return Ok(());
@@ -253,16 +359,16 @@ impl Fetch<'_> {
             match Gguf::parse(&bytes, entry.bytes).map_err(kwaainet_engine::EngineError::from)? {
                 ParseOutcome::Complete(gguf) => {
                     kwaainet_engine::check_runnable(&gguf)?;
-                    self.header_needs = None;
+                    writer.header_needs = None;
                 }
                 ParseOutcome::NeedMore { at_least } if at_least > bytes.len() as u64 => {
-                    self.header_needs = Some(at_least);
+                    writer.header_needs = Some(at_least);
                     if bytes.len() as u64 == entry.bytes {
                         // Loading will name what is wrong with a file that ends inside its header.
-                        self.header_needs = None;
+                        writer.header_needs = None;
                     }
                 }
-                ParseOutcome::NeedMore { .. } => self.header_needs = None,
+                ParseOutcome::NeedMore { .. } => writer.header_needs = None,
             }
         }
         Ok(())

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures::lock::Mutex as AsyncMutex;
 use kwaainet_platform::{Blob, StoreError};
 use kwaainet_types::{CHUNK_BYTES, ModelEntry, ModelSource, Permit, RunAi};
 
-use super::fetch::Fetch;
+use super::fetch::{Fetch, Writer};
 use super::journal::{file_blob, journal_blob};
+use super::peers::Peers;
 use super::progress::{Meter, OnProgress};
 use super::{Alone, ModelStore, Origins, Pin, Shelf};
 use crate::NodeError;
@@ -81,6 +83,14 @@ impl ModelFile<'_> {
         self.missing_bytes() == 0
     }
 
+    /// The chunks that are here, a bit for each; bit 0 of byte 0 is the first.
+    pub(crate) fn bits(&self) -> Vec<u8> {
+        let journals = self.store.journals(self.shelf);
+        journals
+            .get(&self.entry.id)
+            .map_or_else(Vec::new, |journal| journal.bits().to_vec())
+    }
+
     fn missing_bytes(&self) -> u64 {
         self.store.missing_bytes(self.shelf, self.entry)
     }
@@ -103,6 +113,7 @@ impl ModelFile<'_> {
         &self,
         permit: &Permit<RunAi>,
         origins: Origins<'_>,
+        peers: Option<Peers<'_>>,
         stop: &Stop,
         to: &dyn OnProgress,
     ) -> Result<ModelSource, NodeError> {
@@ -116,10 +127,12 @@ impl ModelFile<'_> {
                 file: self,
                 origins,
                 stop,
-                meter: Meter::new(&entry.id, done, entry.bytes, clock, to),
-                header_needs: Some(0),
+                writer: AsyncMutex::new(Writer {
+                    meter: Meter::new(&entry.id, done, entry.bytes, clock, to),
+                    header_needs: Some(0),
+                }),
             };
-            fetch.run(permit).await?;
+            fetch.run(permit, peers).await?;
             source = ModelSource::Network;
         }
         store.touch(self.shelf, &entry.id).await?;

@@ -58,6 +58,20 @@ impl Journal {
         self.digest == digest_of(entry) && self.bits.len() == entry.chunk_hashes.len().div_ceil(8)
     }
 
+    /// A bit for each chunk; bit 0 of byte 0 is the first.
+    pub(crate) fn bits(&self) -> &[u8] {
+        &self.bits
+    }
+
+    /// Takes over what another journal of the same file says is verified.
+    pub(crate) fn add(&mut self, other: &Self) {
+        if self.digest == other.digest {
+            for (ours, theirs) in self.bits.iter_mut().zip(&other.bits) {
+                *ours |= theirs;
+            }
+        }
+    }
+
     pub(crate) fn has(&self, chunk: usize) -> bool {
         self.bits
             .get(chunk / 8)

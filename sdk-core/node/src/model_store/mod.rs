@@ -3,6 +3,8 @@
 mod fetch;
 mod file;
 pub(crate) mod journal;
+mod lending;
+mod peers;
 pub(crate) mod progress;
 mod reading;
 mod room;
@@ -23,6 +25,7 @@ use crate::cancel::Stop;
 use crate::resources::SharedResources;
 pub(crate) use file::ModelFile;
 use journal::{Journal, chunk_len, file_blob, journal_blob};
+pub(crate) use peers::Peers;
 pub(crate) use reading::Reading;
 
 /// Where a model's bytes are put. It lives no longer than the permit it rests on.

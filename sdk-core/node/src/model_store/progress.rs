@@ -1,7 +1,8 @@
 //! How far a fetch has come, and how fast it goes.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
+use kwaainet_network::PeerId;
 use kwaainet_platform::{Clock, MaybeSend, MaybeSync};
 use kwaainet_types::{Progress, Stage};
 
@@ -28,6 +29,9 @@ pub(crate) struct Meter<'a> {
     done: u64,
     clock: &'a dyn Clock,
     to: &'a dyn OnProgress,
+    /// Bytes of this fetch that peers brought, and which peers.
+    from_peers: u64,
+    peers: BTreeSet<PeerId>,
     arrived: VecDeque<(f64, u64)>,
     told_at: Option<f64>,
 }
@@ -46,6 +50,8 @@ impl<'a> Meter<'a> {
             done,
             clock,
             to,
+            from_peers: 0,
+            peers: BTreeSet::new(),
             arrived: VecDeque::new(),
             told_at: None,
         }
@@ -60,8 +66,16 @@ impl<'a> Meter<'a> {
             stage,
             done: self.done,
             total: self.total,
+            from_peers: self.from_peers,
+            peers: u32::try_from(self.peers.len()).unwrap_or(u32::MAX),
             bytes_per_second: self.speed(now).filter(|_| stage == Stage::Fetch),
         });
+    }
+
+    /// The bytes that are told of next came from a peer.
+    pub(crate) fn brought(&mut self, peer: PeerId, bytes: u64) {
+        self.from_peers = self.from_peers.saturating_add(bytes);
+        self.peers.insert(peer);
     }
 
     /// So many bytes more arrived and were verified; with them it is so many in all.

@@ -15,5 +15,6 @@ mod fake_engine;
 mod held;
 mod home;
 mod ports;
+mod sharing;
 mod store;
 mod tools;

@@ -75,7 +75,7 @@ async fn join(setup: Setup) -> P2p {
     node.listen(Address::new("/ip4/127.0.0.1/tcp/0").unwrap())
         .await
         .unwrap();
-    while node.listening().is_empty() {
+    while node.addresses().is_empty() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     node

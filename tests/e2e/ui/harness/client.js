@@ -24,7 +24,7 @@ export function fakeClient(node, model, seen) {
   const progress = (stage, done, bytesPerSecond) => {
     emit({
       type: "progress",
-      progress: { model: model.id, stage, done, total: model.bytes, bytesPerSecond },
+      progress: { model: model.id, stage, done, total: model.bytes, fromPeers: 0, peers: 0, bytesPerSecond },
     });
   };
 

@@ -136,6 +136,9 @@ impl Network for Deaf {
     fn local_peer(&self) -> PeerId {
         self.0.local_peer()
     }
+    fn addresses(&self) -> Vec<Address> {
+        self.0.addresses()
+    }
     fn peers(&self) -> Vec<crate::PeerInfo> {
         self.0.peers()
     }
