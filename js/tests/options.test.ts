@@ -16,6 +16,8 @@ describe("the tag of the specification", () => {
         greenBonus: "true",
         siteId: "shop-1",
         model: "smollm2-135m-instruct-q4_1",
+        contextLength: "4096",
+        kvCache: "q8",
         assistant: "",
       },
       base,
@@ -30,8 +32,11 @@ describe("the tag of the specification", () => {
       greenBonus: true,
       siteId: "shop-1",
       model: "smollm2-135m-instruct-q4_1",
+      contextLength: 4096,
+      kvCache: "q8",
       assistant: true,
     });
+    expect(configOf(options)).toMatchObject({ contextLength: 4096, kvCache: "q8" });
   });
 
   test("leaves unset what is not written, because defaults are the node's", () => {
@@ -46,6 +51,10 @@ describe("the tag of the specification", () => {
     [{ maxResources: "memori:5" }, /memori; did you mean memory\?/],
     [{ maxResources: "memory:-1" }, /memory:-1/],
     [{ maxResources: "cpu:" }, /cpu:/],
+    [{ contextLength: "63" }, /context-length: write a whole number of tokens, 64 to 131072/],
+    [{ contextLength: "" }, /context-length/],
+    [{ contextLength: "1e6" }, /context-length/],
+    [{ kvCache: "q4" }, /kv-cache: unknown value q4/],
     [{ rewardSplit: "70/40" }, /data-reward-split.*add up to 100/],
     [{ rewardSplit: "seventy" }, /data-reward-split/],
     [{ host: "servce-worker" }, /did you mean service-worker\?/],
@@ -105,6 +114,8 @@ describe("what crosses to our origin", () => {
       rewardSplit: [50, 60],
       maxResources: { cpu: "20", memory: 512, storage: Number.POSITIVE_INFINITY },
       model: "../../etc/passwd",
+      contextLength: "4096",
+      kvCache: "q4",
       assistant: "yes",
       host: "native",
       siteId: "x".repeat(1000),

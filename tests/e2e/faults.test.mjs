@@ -99,11 +99,11 @@ describe("in the middle of a prompt", () => {
     }));
 
   test("the question is taken back: the next one does not wait for it", () =>
-    withTab({}, async (tab) => {
+    withTab({ attributes: { "context-length": "4608", "kv-cache": "q8" } }, async (tab) => {
       await tab.ask("Hi", { max_tokens: 1 });
       const taken = await tab.attempt(async (sentence) => {
         const control = new AbortController();
-        const messages = [{ role: "user", content: sentence.repeat(230) }];
+        const messages = [{ role: "user", content: sentence.repeat(560) }];
         const reading = window.kwaainet.chat.completions.create({ messages }, { signal: control.signal });
         reading.catch(() => {});
         await new Promise((done) => setTimeout(done, 1500));
@@ -120,7 +120,7 @@ describe("in the middle of a prompt", () => {
       }, "The keeper looked at the sea. ");
       assert.equal(taken.value?.outcome, "cancelled", JSON.stringify(taken));
       console.log(
-        `  a prompt of some 1,700 tokens taken back: heard within ${taken.value.heardMs.toFixed(0)} ms`,
+        `  a prompt of some 4,000 tokens taken back: heard within ${taken.value.heardMs.toFixed(0)} ms`,
       );
       const { text } = await tab.ask("What is the capital of France? Answer in one sentence.");
       assert.match(text, /Paris/);

@@ -243,7 +243,15 @@ const envelopes = {
     kind: "chunk",
     body: {
       type: "progress",
-      progress: { model: "m", stage: "fetch", done: 1, total: 98362432, fromPeers: 1, peers: 1, bytesPerSecond: 1.5 },
+      progress: {
+        model: "m",
+        stage: "fetch",
+        done: 1,
+        total: 98362432,
+        fromPeers: 1,
+        peers: 1,
+        bytesPerSecond: 1.5,
+      },
     },
   },
   error: { kind: "error", body: { code: "busy", message: "later", retryable: true } },

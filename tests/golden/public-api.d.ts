@@ -48,7 +48,7 @@ export declare class KwaaiNet {
 
 // public/options.ts
 import { type HostKind, type ResourceOptions, type SiteOptions } from "../host/site-options.js";
-import type { PolicyPack, Service } from "../protocol/types.js";
+import type { KvFormat, PolicyPack, Service } from "../protocol/types.js";
 /** What `new KwaaiNet(...)` takes. Everything is optional; what is left out takes the node's defaults. */
 export interface KwaaiNetOptions {
     /**
@@ -66,6 +66,10 @@ export interface KwaaiNetOptions {
     readonly maxResources?: ResourceOptions;
     /** Id of the model that answers when a request names none. */
     readonly model?: string;
+    /** Longest conversation plus answer, in tokens: 64 to 131072. Every token takes memory within the cap. */
+    readonly contextLength?: number;
+    /** How a conversation is remembered: `f16`, or `q8` with half the memory, a little less exact. */
+    readonly kvCache?: KvFormat;
     /** Shows our assistant, drawn on our origin, where the site cannot read what the visitor writes. */
     readonly assistant?: boolean;
     /** Where the node runs: a worker in our frame (default), our service worker, or the site's page. */
@@ -340,7 +344,7 @@ export declare function cancelled(signal?: AbortSignal): KwaaiNetError;
 
 // host/site-options.ts
 /** What a site may ask for. It crosses from the site's page to our origin, so it is read with suspicion there. */
-import type { NodeConfig, PolicyPack, Service } from "../protocol/types.js";
+import type { KvFormat, NodeConfig, PolicyPack, Service } from "../protocol/types.js";
 export type HostKind = "worker" | "service-worker" | "page";
 /** Unset values take the node's defaults. */
 export interface SiteOptions {
@@ -350,6 +354,9 @@ export interface SiteOptions {
     readonly rewardSplit?: readonly [number, number];
     readonly maxResources?: ResourceOptions;
     readonly model?: string;
+    /** Longest conversation plus answer, in tokens. */
+    readonly contextLength?: number;
+    readonly kvCache?: KvFormat;
     /** The site wants our assistant, drawn on our origin. Without it the site draws its own and reads the text. */
     readonly assistant?: boolean;
     readonly host?: HostKind;
@@ -367,7 +374,12 @@ export interface ResourceOptions {
 export declare const serviceNames: readonly Service[];
 export declare const packNames: readonly PolicyPack[];
 export declare const hostNames: readonly HostKind[];
+export declare const kvFormats: readonly KvFormat[];
 export declare const resourceNames: readonly ["cpu", "memory", "storage"];
+/** As the node checks it. */
+export declare const shortestContext = 64;
+export declare const longestContext = 131072;
+export declare const isContext: (tokens: unknown) => tokens is number;
 /** Takes what is well formed and leaves the rest out: the other side has warned its developer already. */
 export declare function readSiteOptions(data: unknown): SiteOptions;
 /** The part of the options that the node is configured with. */

@@ -1,5 +1,5 @@
 /** What a site may ask for. It crosses from the site's page to our origin, so it is read with suspicion there. */
-import type { NodeConfig, PolicyPack, Service } from "../protocol/types.js";
+import type { KvFormat, NodeConfig, PolicyPack, Service } from "../protocol/types.js";
 
 export type HostKind = "worker" | "service-worker" | "page";
 
@@ -11,6 +11,9 @@ export interface SiteOptions {
   readonly rewardSplit?: readonly [number, number];
   readonly maxResources?: ResourceOptions;
   readonly model?: string;
+  /** Longest conversation plus answer, in tokens. */
+  readonly contextLength?: number;
+  readonly kvCache?: KvFormat;
   /** The site wants our assistant, drawn on our origin. Without it the site draws its own and reads the text. */
   readonly assistant?: boolean;
   readonly host?: HostKind;
@@ -30,7 +33,14 @@ export interface ResourceOptions {
 export const serviceNames: readonly Service[] = ["compute", "storage", "identity", "carbon"];
 export const packNames: readonly PolicyPack[] = ["gdpr", "ccpa", "hipaa"];
 export const hostNames: readonly HostKind[] = ["worker", "service-worker", "page"];
+export const kvFormats: readonly KvFormat[] = ["f16", "q8"];
 export const resourceNames = ["cpu", "memory", "storage"] as const;
+
+/** As the node checks it. */
+export const shortestContext = 64;
+export const longestContext = 131_072;
+export const isContext = (tokens: unknown): tokens is number =>
+  isCount(tokens) && tokens >= shortestContext && tokens <= longestContext;
 
 const modelId = /^[a-z0-9._-]{1,96}$/;
 
@@ -38,13 +48,15 @@ const modelId = /^[a-z0-9._-]{1,96}$/;
 export function readSiteOptions(data: unknown): SiteOptions {
   const from = isObject(data) ? data : {};
   const { services, privacyCompliance, rewardSplit, maxResources } = from;
-  const { model, assistant, host, siteId, greenBonus } = from;
+  const { model, contextLength, kvCache, assistant, host, siteId, greenBonus } = from;
   return compact({
     services: namesOf(services, serviceNames),
     privacyCompliance: namesOf(privacyCompliance, packNames),
     rewardSplit: isShare(rewardSplit) ? rewardSplit : undefined,
     maxResources: isObject(maxResources) ? readResources(maxResources) : undefined,
     model: typeof model === "string" && modelId.test(model) ? model : undefined,
+    contextLength: isContext(contextLength) ? contextLength : undefined,
+    kvCache: kvFormats.find((name) => name === kvCache),
     assistant: booleanOf(assistant),
     host: hostNames.find((name) => name === host),
     siteId: typeof siteId === "string" ? siteId.slice(0, 128) : undefined,
@@ -54,13 +66,15 @@ export function readSiteOptions(data: unknown): SiteOptions {
 
 /** The part of the options that the node is configured with. */
 export function configOf(options: SiteOptions): NodeConfig {
-  const { services, privacyCompliance, rewardSplit, maxResources, model } = options;
+  const { services, privacyCompliance, rewardSplit, maxResources, model, contextLength, kvCache } = options;
   return compact({
     services: services && [...services],
     privacyCompliance: privacyCompliance && [...privacyCompliance],
     rewardSplit: rewardSplit && ([...rewardSplit] as [number, number]),
     maxResources: maxResources && { ...maxResources },
     model,
+    contextLength,
+    kvCache,
   });
 }
 

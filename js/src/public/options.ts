@@ -2,14 +2,18 @@ import {
   compact,
   type HostKind,
   hostNames,
+  isContext,
   isObject,
+  kvFormats,
+  longestContext,
   packNames,
   type ResourceOptions,
   resourceNames,
   type SiteOptions,
   serviceNames,
+  shortestContext,
 } from "../host/site-options.js";
-import type { PolicyPack, Service } from "../protocol/types.js";
+import type { KvFormat, PolicyPack, Service } from "../protocol/types.js";
 
 /** What `new KwaaiNet(...)` takes. Everything is optional; what is left out takes the node's defaults. */
 export interface KwaaiNetOptions {
@@ -28,6 +32,10 @@ export interface KwaaiNetOptions {
   readonly maxResources?: ResourceOptions;
   /** Id of the model that answers when a request names none. */
   readonly model?: string;
+  /** Longest conversation plus answer, in tokens: 64 to 131072. Every token takes memory within the cap. */
+  readonly contextLength?: number;
+  /** How a conversation is remembered: `f16`, or `q8` with half the memory, a little less exact. */
+  readonly kvCache?: KvFormat;
   /** Shows our assistant, drawn on our origin, where the site cannot read what the visitor writes. */
   readonly assistant?: boolean;
   /** Where the node runs: a worker in our frame (default), our service worker, or the site's page. */
@@ -58,6 +66,8 @@ const optionNames = [
   "rewardSplit",
   "maxResources",
   "model",
+  "contextLength",
+  "kvCache",
   "assistant",
   "host",
   "serviceWorker",
@@ -69,7 +79,7 @@ const optionNames = [
 export function checkOptions(raw: Record<string, unknown>, label = (name: string) => name): CheckedOptions {
   const problems: string[] = [];
   const { base, services, privacyCompliance, rewardSplit, maxResources } = raw;
-  const { model, assistant, host, serviceWorker, siteId, greenBonus } = raw;
+  const { model, contextLength, kvCache, assistant, host, serviceWorker, siteId, greenBonus } = raw;
   for (const name of Object.keys(raw)) {
     if (!optionNames.some((known) => known === name)) {
       problems.push(`unknown option ${label(name)}${didYouMean(label(name), optionNames.map(label))}`);
@@ -113,6 +123,12 @@ export function checkOptions(raw: Record<string, unknown>, label = (name: string
       /^[a-z0-9._-]{1,96}$/,
       "a model's id has lower-case letters, digits, dots and dashes",
     ),
+    contextLength: readContext(contextLength, () =>
+      problems.push(
+        `${label("contextLength")}: write a whole number of tokens, ${shortestContext} to ${longestContext}`,
+      ),
+    ),
+    kvCache: names("kvCache", kvCache, kvFormats)?.[0],
     assistant: flag("assistant", assistant),
     host: names("host", host, hostNames)?.[0],
     siteId: text("siteId", siteId, /^.{1,128}$/, "write 1 to 128 characters"),
@@ -140,6 +156,14 @@ function readSplit(value: unknown, complain: () => void): [number, number] | und
   ) {
     return [site, platform];
   }
+  complain();
+  return undefined;
+}
+
+function readContext(value: unknown, complain: () => void): number | undefined {
+  if (value === undefined) return undefined;
+  const tokens = value === "" ? Number.NaN : Number(value);
+  if (isContext(tokens)) return tokens;
   complain();
   return undefined;
 }
