@@ -140,6 +140,15 @@ pub enum ModelCommand {
         /// Id in the catalogue
         #[arg(value_name = "ID")]
         id: String,
+        /// A peer that is known already, with its id: it and the peers that it leads to are asked first, and see this
+        /// machine's address and which model it fetches; may be repeated
+        #[arg(
+            long,
+            env = "KWAAINET_BOOTSTRAP",
+            value_name = "MULTIADDR",
+            value_delimiter = ','
+        )]
+        bootstrap: Vec<String>,
     },
     /// Models of the catalogue, and which of them are here
     #[command(alias = "ls")]
@@ -333,6 +342,9 @@ pub struct Peer {
     /// Let others be reached through this peer. It sees how much they say to whom, not what
     #[arg(long, env = "KWAAINET_RELAY")]
     pub relay: bool,
+    /// Megabytes per second that are lent to others at most
+    #[arg(long, env = "KWAAINET_UPLOAD", value_name = "MB", value_parser = clap::value_parser!(u32).range(1..))]
+    pub upload: Option<u32>,
     /// Port of 127.0.0.1 for `kwaainet peers` and /metrics; 0 takes a free one [default: 11436]
     #[arg(long, env = "KWAAINET_CONTROL", value_name = "PORT")]
     pub control: Option<u16>,

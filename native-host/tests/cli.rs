@@ -13,7 +13,7 @@ use std::process::Stdio;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use support::{Dir, Done, FileServer, keys, read_all, read_until, signal, text};
+use support::{Dir, Done, FileServer, catalogue, keys, read_all, read_until, signal, text};
 
 const PROMPT: &str = "the other and the one";
 
@@ -267,44 +267,6 @@ fn the_file_is_weaker_than_the_environment_and_that_than_a_flag() {
         "{}",
         done.err()
     );
-}
-
-/// A catalogue with the tiny model, signed; returns the flags that name it.
-fn catalogue(dir: &Dir, source: &str) -> [String; 2] {
-    let model = dir.tiny_model();
-    let entry = dir
-        .run(&[
-            "model",
-            "manifest",
-            text(&model),
-            "--licence",
-            "MIT",
-            "--source",
-            source,
-        ])
-        .ends_with(0);
-    std::fs::write(dir.path("entry.json"), entry.out()).unwrap();
-    let (key, out, entry) = (
-        dir.path("secret"),
-        dir.path("models.json"),
-        dir.path("entry.json"),
-    );
-    dir.run(&["catalogue", "keygen", "--out", text(&key)])
-        .ends_with(0);
-    // A second time would lose the first key.
-    dir.run(&["catalogue", "keygen", "--out", text(&key)])
-        .ends_with(2);
-    dir.run(&[
-        "catalogue",
-        "sign",
-        "--key",
-        text(&key),
-        "--out",
-        text(&out),
-        text(&entry),
-    ])
-    .ends_with(0);
-    ["--catalogue".to_owned(), text(&out).to_owned()]
 }
 
 #[test]

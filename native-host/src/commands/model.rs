@@ -1,23 +1,27 @@
 //! `kwaainet model`: what is on this machine, and what could be.
 
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
 use futures::executor::block_on;
+use kwaainet_network::{Address, PeerId};
 use kwaainet_node::manifest::{ManifestOptions, of_file};
+use kwaainet_p2p::Setup;
 use kwaainet_platform::BlobInfo;
-use kwaainet_types::{ErrorCode, ModelSource, ModelStatus, Progress, Stage};
+use kwaainet_types::{Chunk, ErrorCode, ModelSource, ModelStatus, Progress, Stage};
 use serde_json::{Value, json};
 
-use super::Context;
-use super::run::progress_only;
+use super::{Context, peer};
 use crate::cli::{Manifest, ModelCommand};
 use crate::generator::Generator as _;
 use crate::host::{Host, id_of_file};
-use crate::platform::LocalFile;
-use crate::ui::{ProgressView, bytes};
+use crate::platform::{LocalFile, Node, open_node};
+use crate::ui::{ProgressView, bytes, count};
 use crate::{HostError, exit};
 
 pub(super) fn run(context: &Context, command: ModelCommand) -> Result<u8, HostError> {
     match command {
-        ModelCommand::Pull { id } => pull(context, &id),
+        ModelCommand::Pull { id, bootstrap } => pull(context, &id, &bootstrap),
         ModelCommand::List => list(context),
         ModelCommand::Rm { ids } => rm(context, &ids),
         ModelCommand::Verify { ids } => verify(context, ids),
@@ -25,12 +29,31 @@ pub(super) fn run(context: &Context, command: ModelCommand) -> Result<u8, HostEr
     }
 }
 
-fn pull(context: &Context, id: &str) -> Result<u8, HostError> {
+fn pull(context: &Context, id: &str, bootstrap: &[String]) -> Result<u8, HostError> {
+    let known = peer::known(bootstrap)?;
     let cancel = context.interrupt.begin();
     let host = Host::open(&context.settings, None)?;
+    let joined = if known.is_empty() {
+        None
+    } else {
+        Some(join(context, &host, known)?)
+    };
     let progress = ProgressView::new(context.output);
-    let pulled = host.pull(id, &progress_only(&progress), &cancel);
+    let brought = Mutex::new((0, 0));
+    let listen = |chunk: Chunk| {
+        if let Chunk::Progress { progress: told } = chunk {
+            if told.stage == Stage::Fetch {
+                *brought.lock().unwrap_or_else(PoisonError::into_inner) = (told.from_peers, told.peers);
+            }
+            progress.show(&told);
+        }
+    };
+    let pulled = host.pull(id, &listen, &cancel);
     progress.clear();
+    if let Some(node) = joined {
+        host.core().set_network(None);
+        node.runtime.shutdown_timeout(Duration::from_secs(1));
+    }
     let source = match pulled {
         Err(error) if error.code() == ErrorCode::Cancelled && !context.output.json => {
             context
@@ -41,21 +64,42 @@ fn pull(context: &Context, id: &str) -> Result<u8, HostError> {
         other => other?,
     };
     let path = context.settings.models_dir().join(format!("{id}.gguf"));
+    let (from_peers, peers) = *brought.lock().unwrap_or_else(PoisonError::into_inner);
     if context.output.json {
-        context
-            .output
-            .json(&json!({ "id": id, "path": path, "source": source }))?;
-    } else {
-        let how = if source == ModelSource::Network {
-            "fetched and verified"
-        } else {
-            "already here"
-        };
-        context
-            .output
-            .line(&format!("{id}: {how} ({})", path.display()))?;
+        context.output.json(&json!({
+            "id": id, "path": path, "source": source, "from_peers": from_peers, "peers": peers,
+        }))?;
+        return Ok(exit::OK);
     }
+    let how = match (source, peers) {
+        (ModelSource::Network, 0) => "fetched and verified".to_owned(),
+        (ModelSource::Network, peers) => format!(
+            "fetched and verified, {} of it from {}",
+            bytes(from_peers),
+            count(peers as usize)
+        ),
+        _ => "already here".to_owned(),
+    };
+    context
+        .output
+        .line(&format!("{id}: {how} ({})", path.display()))?;
     Ok(exit::OK)
+}
+
+/// Connects to peers as nobody in particular: this machine's own key may be in use by `kwaainet peer`.
+fn join(context: &Context, host: &Host, known: Vec<(PeerId, Address)>) -> Result<Node, HostError> {
+    let node = open_node(None, &Setup::default())?;
+    host.core().grant_peer_operator();
+    host.core()
+        .set_network(Some((Arc::new(node.network.clone()), node.keypair.clone())));
+    let asked = known.len();
+    let reached = node.runtime.block_on(node.network.bootstrap(known));
+    if reached == 0 {
+        context.output.note(&format!(
+            "None of {asked} known peers answers; the catalogue's servers are asked alone."
+        ));
+    }
+    Ok(node)
 }
 
 /// Model files on this machine.

@@ -2,8 +2,10 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
+use kwaainet_network::swarm::Limits;
 use kwaainet_network::{Address, Network as _, NetworkError, PeerId, Protocol, Reach};
 use kwaainet_p2p::{P2p, Setup};
 use kwaainet_types::ErrorCode;
@@ -11,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::Context;
 use crate::cli::{Peer, Peers, Ping};
+use crate::host::Host;
 use crate::platform::{Node, open_node};
 use crate::server::Control;
 use crate::ui::{bytes, count, stderr_is_terminal};
@@ -32,6 +35,8 @@ const ECHO: Protocol = Protocol {
 /// An address is bound at once, or not at all.
 const BOUND: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_secs(1);
+/// When lending is tried again.
+const AGAIN: Duration = Duration::from_secs(30);
 /// Answers of a peer on this machine.
 const MOST_ANSWER: u64 = 16 << 20;
 
@@ -47,6 +52,11 @@ fn address(text: &str) -> Result<Address, HostError> {
     })
 }
 
+/// Addresses of peers that are known already.
+pub(super) fn known(texts: &[String]) -> Result<Vec<(PeerId, Address)>, HostError> {
+    texts.iter().map(|text| whose(text)).collect()
+}
+
 /// An address that says whose it is.
 fn whose(text: &str) -> Result<(PeerId, Address), HostError> {
     address(text)?.split_peer().ok_or_else(|| {
@@ -57,11 +67,7 @@ fn whose(text: &str) -> Result<(PeerId, Address), HostError> {
 }
 
 pub(super) fn run(context: &Context, args: &Peer) -> Result<u8, HostError> {
-    let known = args
-        .bootstrap
-        .iter()
-        .map(|text| whose(text))
-        .collect::<Result<Vec<_>, _>>()?;
+    let known = known(&args.bootstrap)?;
     let listen = if args.listen.is_empty() {
         LISTEN.map(str::to_owned).to_vec()
     } else {
@@ -73,12 +79,20 @@ pub(super) fn run(context: &Context, args: &Peer) -> Result<u8, HostError> {
         .collect::<Result<Vec<_>, _>>()?;
     let cancel = context.interrupt.begin();
     let control = Control::bind(args.control.unwrap_or(CONTROL))?;
+    let host = Host::open(&context.settings, None)?;
     let setup = Setup {
         serves: true,
         relays: args.relay,
         ..Setup::default()
     };
-    let Node { network, runtime } = open_node(Some(&context.settings.data_dir), &setup)?;
+    let Node {
+        network,
+        keypair,
+        runtime,
+    } = open_node(Some(&context.settings.data_dir), &setup)?;
+    host.core().grant_peer_operator();
+    host.core()
+        .set_network(Some((Arc::new(network.clone()), keypair)));
     runtime.block_on(async {
         let expected = listen.len();
         for address in listen {
@@ -102,24 +116,56 @@ pub(super) fn run(context: &Context, args: &Peer) -> Result<u8, HostError> {
             tokio::spawn(echo(network.clone()));
         }
         announce(context, &network, control.address().port())?;
-        tokio::spawn(control.run(network.clone()));
+        tokio::spawn(control.run(network.clone(), host.clone()));
         if !known.is_empty() {
             let (asked, reached) = (known.len(), network.bootstrap(known).await);
             context
                 .output
                 .note(&format!("{reached} of {asked} known peers were reached."));
         }
-        tokio::select! {
-            () = cancel.cancelled() => {}
-            () = watch(context, &network) => {}
+        if context.settings.catalogue.is_none() {
+            context.output.note(
+                "No catalogue is configured, so this peer lends no models: pass --catalogue with the URL or file of a \
+                 models.json.",
+            );
         }
-        Ok(())
+        tokio::select! {
+            () = cancel.cancelled() => Ok(()),
+            () = watch(context, &network, &host) => Ok(()),
+            () = lend(context, &host, args.upload) => Ok(()),
+        }
     })?;
+    host.core().set_network(None);
     drop(network);
     runtime.shutdown_timeout(Duration::from_secs(2));
     context.output.note("Left the network.");
     // Ctrl-C and SIGTERM are how a peer is meant to end.
     Ok(exit::OK)
+}
+
+/// Lends models for as long as the peer runs.
+async fn lend(context: &Context, host: &Host, upload: Option<u32>) {
+    if context.settings.catalogue.is_none() {
+        return std::future::pending().await;
+    }
+    let limits = Limits {
+        bytes_per_second: upload.map(|megabytes| u64::from(megabytes).saturating_mul(1_000_000)),
+        ..Limits::default()
+    };
+    loop {
+        let lent = async {
+            let permit = host.core().permit()?;
+            host.core().lend_models(&permit, limits).await
+        };
+        if let Err(error) = lent.await {
+            // The catalogue's server may be away; the peer is of use without it.
+            let again = AGAIN.as_secs();
+            context.output.note(&format!(
+                "No models are lent: {error} (tried again in {again} s)."
+            ));
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
 }
 
 fn announce(context: &Context, network: &P2p, control: u16) -> Result<(), HostError> {
@@ -133,8 +179,16 @@ fn announce(context: &Context, network: &P2p, control: u16) -> Result<(), HostEr
     context
         .output
         .line(&format!("This peer is {peer}, and listens at"))?;
-    for address in addresses {
+    for address in &addresses {
         context.output.line(&format!("  {address}"))?;
+    }
+    if stderr_is_terminal()
+        && !context.output.quiet
+        && let Some(code) = addresses.first().and_then(|address| qr(address))
+    {
+        context
+            .output
+            .note(&format!("{code}\nThe first of them, to be scanned."));
     }
     context.output.note(&format!(
         "http://127.0.0.1:{control}/metrics is for Prometheus. Ctrl-C leaves the network."
@@ -142,10 +196,16 @@ fn announce(context: &Context, network: &P2p, control: u16) -> Result<(), HostEr
     Ok(())
 }
 
+/// A code that a telephone reads, drawn with half blocks.
+fn qr(text: &str) -> Option<String> {
+    let code = qrcode::QrCode::with_error_correction_level(text, qrcode::EcLevel::L).ok()?;
+    Some(code.render::<qrcode::render::unicode::Dense1x2>().build())
+}
+
 /// One line that changes on a terminal; elsewhere a line whenever somebody comes or goes.
-async fn watch(context: &Context, network: &P2p) {
+async fn watch(context: &Context, network: &P2p, host: &Host) {
     let live = !context.output.json && !context.output.quiet && stderr_is_terminal();
-    let mut shown = (usize::MAX, usize::MAX);
+    let mut shown = (usize::MAX, usize::MAX, usize::MAX);
     loop {
         let peers = network.peers();
         let relayed = peers.iter().filter(|info| info.reach == Reach::Relayed).count();
@@ -155,20 +215,23 @@ async fn watch(context: &Context, network: &P2p) {
                 info.received.saturating_add(received),
             )
         });
+        // A catalogue that cannot be had now is told of by whoever lends.
+        let models = host.core().kept_models().await.unwrap_or_default().len();
         let line = format!(
-            "{} ({relayed} relayed), {} sent, {} received, {} of records kept",
+            "{} ({relayed} relayed), {} sent, {} received, {} of records kept, {models} model{} lent",
             count(peers.len()),
             bytes(sent),
             bytes(received),
             bytes(network.records_bytes() as u64),
+            if models == 1 { "" } else { "s" },
         );
         if live {
             // A terminal that is gone is no reason to stop.
             let _ = write!(std::io::stderr().lock(), "\r\x1b[2K{line}");
-        } else if shown != (peers.len(), relayed) && !context.output.json {
+        } else if shown != (peers.len(), relayed, models) && !context.output.json {
             context.output.note(&line);
         }
-        shown = (peers.len(), relayed);
+        shown = (peers.len(), relayed, models);
         tokio::time::sleep(LOOK).await;
     }
 }
@@ -249,7 +312,7 @@ pub(super) fn ping(context: &Context, args: &Ping) -> Result<u8, HostError> {
         ..Setup::default()
     };
     // With a key of its own: this machine's may be in use by `kwaainet peer`.
-    let Node { network, runtime } = open_node(None, &setup)?;
+    let Node { network, runtime, .. } = open_node(None, &setup)?;
     let outcome = runtime.block_on(async {
         let all = async {
             network

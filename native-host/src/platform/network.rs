@@ -26,6 +26,8 @@ const THREADS: usize = 2;
 pub struct Node {
     /// The network.
     pub network: P2p,
+    /// Who this machine is in it.
+    pub keypair: Keypair,
     /// Runs it; futures of the node are awaited on it.
     pub runtime: tokio::runtime::Runtime,
 }
@@ -55,7 +57,11 @@ pub fn open_node(data_dir: Option<&Path>, setup: &Setup) -> Result<Node, HostErr
     let network = P2p::new(&keypair, setup, parts)
         .map_err(|error| HostError::node(ErrorCode::Internal, error.to_string()))?;
     drop(entered);
-    Ok(Node { network, runtime })
+    Ok(Node {
+        network,
+        keypair,
+        runtime,
+    })
 }
 
 fn transport(keypair: &Keypair) -> Result<Boxed<(libp2p::PeerId, StreamMuxerBox)>, HostError> {

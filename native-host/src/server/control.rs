@@ -18,6 +18,7 @@ use tokio::net::TcpListener;
 
 use super::{Guard, HEAD_TIMEOUT, Server};
 use crate::HostError;
+use crate::host::Host;
 
 /// A server on 127.0.0.1 that only looks.
 #[derive(Debug)]
@@ -41,17 +42,20 @@ impl Control {
     ///
     /// # Errors
     /// When the system takes the address away.
-    pub async fn run(self, network: P2p) -> Result<(), HostError> {
+    pub async fn run(self, network: P2p, host: Host) -> Result<(), HostError> {
         let listener = TcpListener::from_std(self.0.listener)?;
         loop {
             let Ok((stream, _)) = listener.accept().await else {
                 tokio::time::sleep(std::time::Duration::from_millis(50)).await;
                 continue;
             };
-            let network = network.clone();
+            let peer = (network.clone(), host.clone());
             let service = service_fn(move |request| {
-                let answer = answer(&network, &request);
-                async { Ok::<_, Infallible>(answer) }
+                let (network, host) = peer.clone();
+                async move {
+                    let models = host.core().kept_models().await.unwrap_or_default();
+                    Ok::<_, Infallible>(answer(&network, &models, &request))
+                }
             });
             tokio::spawn(async move {
                 let connection = http1::Builder::new()
@@ -66,7 +70,7 @@ impl Control {
     }
 }
 
-fn answer(network: &P2p, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+fn answer(network: &P2p, models: &[String], request: &Request<Incoming>) -> Response<Full<Bytes>> {
     // No web page may read it, whatever name it makes point here.
     let guard = Guard {
         origins: Vec::new(),
@@ -81,8 +85,12 @@ fn answer(network: &P2p, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         );
     }
     match (request.method(), request.uri().path()) {
-        (&Method::GET, "/peers") => reply(StatusCode::OK, "application/json", peers(network)),
-        (&Method::GET, "/metrics") => reply(StatusCode::OK, "text/plain; version=0.0.4", metrics(network)),
+        (&Method::GET, "/peers") => reply(StatusCode::OK, "application/json", peers(network, models)),
+        (&Method::GET, "/metrics") => reply(
+            StatusCode::OK,
+            "text/plain; version=0.0.4",
+            metrics(network, models),
+        ),
         _ => reply(
             StatusCode::NOT_FOUND,
             "text/plain",
@@ -106,7 +114,7 @@ fn word(reach: Reach) -> &'static str {
     }
 }
 
-fn peers(network: &P2p) -> String {
+fn peers(network: &P2p, models: &[String]) -> String {
     let peers: Vec<_> = network
         .peers()
         .into_iter()
@@ -122,11 +130,11 @@ fn peers(network: &P2p) -> String {
         .collect();
     let addresses: Vec<_> = network.addresses().iter().map(ToString::to_string).collect();
     let peer = network.local_peer().to_string();
-    json!({ "peer": peer, "addresses": addresses, "peers": peers }).to_string()
+    json!({ "peer": peer, "addresses": addresses, "models": models, "peers": peers }).to_string()
 }
 
 /// Prometheus' text format, version 0.0.4.
-fn metrics(network: &P2p) -> String {
+fn metrics(network: &P2p, models: &[String]) -> String {
     let peers = network.peers();
     let of = |reach| peers.iter().filter(|info| info.reach == reach).count();
     let sum =
@@ -158,6 +166,8 @@ fn metrics(network: &P2p) -> String {
         "Bytes of messages received from peers that are connected.",
         &received,
     );
+    let kept = [("", models.len() as u64)];
+    gauge("models", "Models that are lent, whole or in part.", &kept);
     let records = [("", network.records_bytes() as u64)];
     gauge(
         "records_bytes",

@@ -191,6 +191,44 @@ impl FileServer {
     }
 }
 
+/// A catalogue with the tiny model, signed; returns the flags that name it.
+pub fn catalogue(dir: &Dir, source: &str) -> [String; 2] {
+    let model = dir.tiny_model();
+    let entry = dir
+        .run(&[
+            "model",
+            "manifest",
+            text(&model),
+            "--licence",
+            "MIT",
+            "--source",
+            source,
+        ])
+        .ends_with(0);
+    std::fs::write(dir.path("entry.json"), entry.out()).unwrap();
+    let (key, out, entry) = (
+        dir.path("secret"),
+        dir.path("models.json"),
+        dir.path("entry.json"),
+    );
+    dir.run(&["catalogue", "keygen", "--out", text(&key)])
+        .ends_with(0);
+    // A second time would lose the first key.
+    dir.run(&["catalogue", "keygen", "--out", text(&key)])
+        .ends_with(2);
+    dir.run(&[
+        "catalogue",
+        "sign",
+        "--key",
+        text(&key),
+        "--out",
+        text(&out),
+        text(&entry),
+    ])
+    .ends_with(0);
+    ["--catalogue".to_owned(), text(&out).to_owned()]
+}
+
 /// Reads until the needle has come; returns everything read.
 pub fn read_until(mut from: impl std::io::Read, needle: &str) -> String {
     let mut text = String::new();
