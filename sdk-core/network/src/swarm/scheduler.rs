@@ -15,7 +15,9 @@ pub(super) const MAX_WINDOW: usize = 8;
 const WINDOW_MS: f64 = 1000.0;
 /// When so few chunks are missing, those on their way are asked of a second peer too.
 const END_GAME: usize = 8;
-/// Peers of one download.
+/// Chunks asked of all peers of a download at once: the memory that it can hold, in MiB. Phones download too.
+pub(super) const MAX_IN_FLIGHT: usize = 32;
+/// Peers of one download. No more than [`MAX_IN_FLIGHT`], so that each can be asked for a chunk.
 pub(super) const MAX_PEERS: usize = 32;
 
 /// A peer's part in the download.
@@ -119,7 +121,7 @@ impl Scheduler {
     /// for; near the end, one that only one other was asked for.
     pub(super) fn next(&mut self, asked: PeerId, now_ms: f64) -> Option<u32> {
         let peer = self.peers.get(&asked)?;
-        if peer.in_flight.len() >= peer.window {
+        if peer.in_flight.len() >= peer.window || !self.has_room(asked, peer) {
             return None;
         }
         let most_askers = usize::from(self.missing.len() <= END_GAME);
@@ -142,6 +144,28 @@ impl Scheduler {
         }
         peer.in_flight.insert(chunk);
         Some(chunk)
+    }
+
+    /// Whether one more chunk on its way is not too many for all peers together. A peer's first one may take the last
+    /// place; another only while a place is left for everybody else who could bring something.
+    fn has_room(&self, asked: PeerId, peer: &Peer) -> bool {
+        let on_their_way = || self.peers.values().flat_map(|peer| &peer.in_flight);
+        let mut kept = 0;
+        if !peer.in_flight.is_empty() {
+            let wanted: BTreeSet<u32> = on_their_way().copied().collect();
+            let free = |chunk: &&u32| !wanted.contains(chunk) && !self.elsewhere.contains(chunk);
+            let waits = |(id, peer): &(&PeerId, &Peer)| {
+                **id != asked
+                    && peer.in_flight.is_empty()
+                    && self
+                        .missing
+                        .keys()
+                        .filter(free)
+                        .any(|chunk| bit(&peer.bits, *chunk))
+            };
+            kept = self.peers.iter().filter(waits).count();
+        }
+        on_their_way().count() + kept < MAX_IN_FLIGHT
     }
 
     /// A verified chunk came from the peer. Whether it is the first of its kind; a second one is dropped.
@@ -216,5 +240,68 @@ impl Scheduler {
         self.peers
             .get(&peer)
             .is_some_and(|peer| !peer.in_flight.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Keypair;
+
+    /// All chunks that peers are asked for while none comes, per peer.
+    fn ask(scheduler: &mut Scheduler, peers: &[PeerId]) -> Vec<usize> {
+        let mut asked = vec![0; peers.len()];
+        loop {
+            let before: usize = asked.iter().sum();
+            for (count, peer) in asked.iter_mut().zip(peers) {
+                while scheduler.next(*peer, 0.0).is_some() {
+                    *count += 1;
+                }
+            }
+            if asked.iter().sum::<usize>() == before {
+                return asked;
+            }
+        }
+    }
+
+    #[test]
+    fn many_fast_peers_together_hold_no_more_memory_than_few() {
+        let peers: Vec<_> = (0..MAX_PEERS as u8)
+            .map(|seed| Keypair::from_seed([seed; 32]).peer_id())
+            .collect();
+        for (count, expected) in [(1, 8), (4, 32), (7, 32), (32, 32)] {
+            let some = &peers[..count];
+            let mut scheduler = Scheduler::new(10_000, &[], 1);
+            for peer in some {
+                assert!(scheduler.add(*peer));
+                scheduler.has(*peer, vec![0xff; 1250]);
+                // A chunk in a millisecond makes the widest window.
+                let first = scheduler.next(*peer, 0.0).unwrap();
+                assert!(scheduler.received(*peer, first, 1.0));
+            }
+            let asked = ask(&mut scheduler, some);
+            assert_eq!(asked.iter().sum::<usize>(), expected, "{count} peers");
+            assert!(asked.iter().all(|asked| *asked >= 1), "{asked:?}");
+        }
+    }
+
+    #[test]
+    fn no_place_is_kept_for_peers_that_have_nothing_to_bring() {
+        let peers: Vec<_> = (0..MAX_PEERS as u8)
+            .map(|seed| Keypair::from_seed([seed; 32]).peer_id())
+            .collect();
+        let mut scheduler = Scheduler::new(1000, &[], 1);
+        for peer in &peers {
+            assert!(scheduler.add(*peer));
+        }
+        scheduler.has(peers[0], vec![0xff; 125]);
+        // All others have what the first is asked for already.
+        let first = scheduler.next(peers[0], 0.0).unwrap();
+        for peer in &peers[1..] {
+            let mut bits = vec![0; 125];
+            bits[first as usize / 8] = 1 << (first % 8);
+            scheduler.has(*peer, bits);
+        }
+        assert_eq!(ask(&mut scheduler, &peers)[0], FIRST_WINDOW - 1);
     }
 }
