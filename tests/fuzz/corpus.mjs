@@ -444,3 +444,14 @@ write("chunk", "ask", Buffer.concat([Buffer.from([0]), Buffer.alloc(32, 5)]));
 write("chunk", "have", Buffer.from([1, 0xff, 0x0f]));
 write("chunk", "want", Buffer.from([2, 0, 0, 0, 7]));
 write("chunk", "frame", Buffer.concat([Buffer.from([3, 0, 0, 0, 7, 0, 4, 0, 0]), Buffer.alloc(64, 9)]));
+
+// --- Messages of bitswap 1.2.0: wants, a block, presences.
+
+const leaf = Buffer.concat([Buffer.from([0x01, 0x55, 0x12, 0x20]), Buffer.alloc(32, 7)]);
+const wanting = (...more) => held(1, Buffer.concat([held(1, leaf), numbered(2, 1), ...more]));
+const wantlist = [wanting(numbered(5, 1)), wanting(numbered(4, 1)), wanting(numbered(3, 1)), numbered(2, 1)];
+write("bitswap", "wants", held(1, Buffer.concat(wantlist)));
+const block = held(3, Buffer.concat([held(1, leaf.subarray(0, 4)), held(2, Buffer.alloc(64, 9))]));
+write("bitswap", "blocks", Buffer.concat([block, block, numbered(5, 1 << 20)]));
+const present = held(4, held(1, leaf));
+write("bitswap", "presences", Buffer.concat([present, held(4, Buffer.concat([held(1, leaf), numbered(2, 1)]))]));

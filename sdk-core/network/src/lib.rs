@@ -10,10 +10,12 @@
 //! assert_eq!(node.local_peer(), Keypair::from_seed([1; 32]).peer_id());
 //! ```
 
+pub mod bitswap;
 mod error;
 mod identity;
 mod memory;
 mod network;
+mod protobuf;
 pub mod record;
 pub mod route;
 pub mod swarm;

@@ -270,6 +270,7 @@ struct Streams {
     from: mpsc::Receiver<Opened>,
     shared: Arc<Shared>,
     spawn: Spawn,
+    clock: Arc<dyn Clock>,
 }
 
 impl Incoming for Streams {
@@ -277,7 +278,8 @@ impl Incoming for Streams {
         boxed(async {
             let (peer, io) = self.from.next().await?;
             let traffic = self.shared.traffic(peer);
-            Some(messages(peer, self.protocol, io, traffic, &self.spawn))
+            let clock = Arc::clone(&self.clock);
+            Some(messages(peer, self.protocol, io, traffic, &self.spawn, clock))
         })
     }
 }
@@ -353,6 +355,7 @@ impl Network for P2p {
                 outcome?,
                 self.shared.traffic(peer),
                 &self.spawn,
+                Arc::clone(&self.clock),
             ))
         })
     }
@@ -366,6 +369,7 @@ impl Network for P2p {
             from: self.served.begin(protocol.name)?,
             shared: Arc::clone(&self.shared),
             spawn: Arc::clone(&self.spawn),
+            clock: Arc::clone(&self.clock),
         }))
     }
 

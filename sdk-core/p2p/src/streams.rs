@@ -2,19 +2,23 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use futures::channel::{mpsc, oneshot};
 use futures::future::{Either, select, try_join};
 use futures::io::{ReadHalf, WriteHalf};
-use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, FutureExt, SinkExt, StreamExt};
+use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, SinkExt, StreamExt};
 use kwaainet_network::{MessageReceiver, MessageSender, MessageStream, NetworkError, PeerId, Protocol};
-use kwaainet_platform::{BoxFuture, boxed};
+use kwaainet_platform::{BoxFuture, Clock, boxed};
 
 use crate::network::Spawn;
 use crate::state::Traffic;
 
 /// Bytes that are read at once.
 const PIECE: usize = 16 * 1024;
+/// What was handed over before a sender was dropped is written for so long. A peer that reads nothing would hold it in our
+/// memory otherwise, once for every stream that we opened to it. (A megabyte takes as long at 70 kbit/s.)
+const LINGER: Duration = Duration::from_secs(120);
 /// A length below 2^35 has five bytes at most.
 const LONGEST_LENGTH: usize = 5;
 
@@ -30,11 +34,13 @@ pub(crate) fn messages(
     io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     traffic: Arc<Traffic>,
     spawn: &Spawn,
+    clock: Arc<dyn Clock>,
 ) -> MessageStream {
     let (read, write) = io.split();
     let (to, outgoing) = mpsc::channel(0);
     let (arrived, from) = mpsc::channel(0);
     let (wanted, unwanted) = oneshot::channel();
+    let (sending, sent_all) = oneshot::channel::<()>();
     let reader = Reader {
         peer,
         protocol,
@@ -49,13 +55,27 @@ pub(crate) fn messages(
                 Either::Right(_) => Ok(()),
             }
         };
-        let writing = write_all(write, outgoing, traffic).map(Ok);
+        let writing = async {
+            let late = async {
+                let _ = sent_all.await;
+                clock.sleep(LINGER).await;
+            };
+            match select(Box::pin(write_all(write, outgoing, traffic)), Box::pin(late)).await {
+                Either::Left(_) => Ok(()),
+                Either::Right(_) => Err(Fault),
+            }
+        };
         // After a fault the stream is dropped, which resets it: a peer whose message we refuse must not wait for ever.
         let _: Result<_, Fault> = try_join(reading, writing).await;
     }));
     MessageStream {
         peer,
-        sender: Box::new(Sender { peer, protocol, to }),
+        sender: Box::new(Sender {
+            peer,
+            protocol,
+            to,
+            _sending: sending,
+        }),
         receiver: Box::new(Receiver {
             from,
             _wanted: wanted,
@@ -93,6 +113,8 @@ struct Sender {
     peer: PeerId,
     protocol: Protocol,
     to: mpsc::Sender<Vec<u8>>,
+    /// When it is dropped, what was handed over has to be written soon.
+    _sending: oneshot::Sender<()>,
 }
 
 impl MessageSender for Sender {
@@ -232,7 +254,67 @@ pub(crate) fn decode_length(bytes: &[u8]) -> Option<(u64, usize)> {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::pin::Pin;
+    use std::sync::Mutex;
+    use std::task::{Context, Poll};
+
+    use futures::future::join;
+    use kwaainet_network::Keypair;
+    use kwaainet_testkit::IdleClock;
+
     use super::*;
+
+    /// A stream whose other end neither reads nor writes.
+    struct Stuck(Arc<()>);
+
+    impl AsyncRead for Stuck {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut [u8]) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Stuck {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    #[test]
+    fn what_nobody_reads_does_not_stay_in_memory_when_its_sender_is_gone() {
+        let (clock, stream) = (Arc::new(IdleClock::default()), Arc::new(()));
+        let tasks = Arc::new(Mutex::new(vec![]));
+        let spawned = Arc::clone(&tasks);
+        let spawn: Spawn = Arc::new(move |task| spawned.lock().unwrap().push(task));
+        let protocol = Protocol {
+            name: "/test/1",
+            longest: 10,
+        };
+        let mut messages = messages(
+            Keypair::from_seed([1; 32]).peer_id(),
+            protocol,
+            Stuck(Arc::clone(&stream)),
+            Arc::default(),
+            &spawn,
+            clock.clone(),
+        );
+        let task = tasks.lock().unwrap().pop().unwrap();
+        clock.run(join(task, async {
+            messages.sender.send(vec![7; 10]).await.unwrap();
+            // While somebody may still send, a slow reader is waited for.
+            clock.sleep(10 * LINGER).await;
+            assert_eq!(Arc::strong_count(&stream), 2);
+            drop(messages);
+        }));
+        assert_eq!(Arc::strong_count(&stream), 1);
+        assert_eq!(clock.monotonic_ms(), 11.0 * LINGER.as_secs_f64() * 1000.0);
+    }
 
     #[test]
     fn lengths_survive() {

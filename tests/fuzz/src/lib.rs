@@ -215,4 +215,16 @@ pub const TARGETS: &[Target] = &[
             b"\x05\xff\xff\xff\xff",
         ],
     },
+    Target {
+        name: "bitswap",
+        run: records::bitswap,
+        words: &[
+            b"\x0a\x04\x0a\x02",
+            b"\x1a\x06\x0a\x04\x01\x55\x12\x20\x12",
+            b"\x22\x26\x0a\x24\x01\x55\x12\x20",
+            b"\x20\x01",
+            b"\x28\x01",
+            b"\x10\x01\x18\x01",
+        ],
+    },
 ];

@@ -4,6 +4,7 @@ use kwaainet_network::record::{
     LIFETIME_MS, LONGEST_RECORD, MAX_BLOCKS, Offer, PeerRecord, RECORDS, RecordsMessage, SKEW_MS, Signed,
     keys_of, open,
 };
+use kwaainet_network::bitswap;
 use kwaainet_network::swarm::{CHUNKS, Message};
 use kwaainet_network::{Keypair, PeerId};
 
@@ -71,6 +72,17 @@ pub fn chunk(data: &[u8]) {
     if let Some(message) = Message::from_bytes(data) {
         assert!(data.len() <= CHUNKS.longest, "longer than the protocol");
         assert_eq!(message.to_bytes(), data, "written in one way only");
+    }
+}
+
+/// What a peer of IPFS says.
+pub fn bitswap(data: &[u8]) {
+    if let Some(message) = bitswap::Message::from_bytes(data) {
+        assert!(message.wants.len() <= bitswap::MAX_WANTS);
+        assert!(message.blocks.len() <= bitswap::MAX_BLOCKS);
+        assert!(message.presences.len() <= bitswap::MAX_PRESENCES);
+        let written = message.to_bytes();
+        assert_eq!(bitswap::Message::from_bytes(&written), Some(message));
     }
 }
 

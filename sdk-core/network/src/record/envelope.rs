@@ -5,7 +5,7 @@
 //! `sequence = 1 (varint), expires = 2 (varint, Unix milliseconds), body = 3 (bytes)`.
 
 use super::RecordError;
-use super::protobuf::{Fields, Message, once, write_prefixed};
+use crate::protobuf::{Fields, Message, once, write_prefixed};
 use crate::{Keypair, PeerId};
 
 /// The longest envelope in bytes, which is checked before anything is read.

@@ -1,6 +1,7 @@
 //! Why a record is not taken.
 
 use crate::PeerId;
+use crate::protobuf::Malformed;
 
 /// Why a record was not read, kept or written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -81,4 +82,10 @@ pub enum RecordError {
         /// After how many milliseconds the next is taken.
         wait_ms: u64,
     },
+}
+
+impl From<Malformed> for RecordError {
+    fn from(Malformed(what): Malformed) -> Self {
+        Self::Malformed(what)
+    }
 }

@@ -10,7 +10,6 @@ mod exchange;
 mod key;
 mod offer;
 mod peer_record;
-mod protobuf;
 mod random;
 mod store;
 #[cfg(test)]

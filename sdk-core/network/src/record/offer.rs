@@ -6,7 +6,7 @@
 
 use super::RecordError;
 use super::key::{ModelRoot, Share};
-use super::protobuf::{Fields, Message, once};
+use crate::protobuf::{Fields, Message, once};
 use crate::{Address, PeerId};
 
 /// Round trips in an offer.

@@ -4,7 +4,7 @@
 
 use super::RecordError;
 use super::envelope::{seal, unseal};
-use super::protobuf::{Fields, Message, once};
+use crate::protobuf::{Fields, Message, once};
 use crate::{Keypair, PeerId};
 
 const DOMAIN: &str = "libp2p-peer-record";

@@ -1,7 +1,7 @@
 //! One model from many peers.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures::SinkExt;
@@ -14,15 +14,16 @@ use sha2::{Digest, Sha256};
 use super::scheduler::{Gaps, MAX_PEERS, Scheduler};
 use super::wire::{CHUNKS, FRAME_BYTES, MAX_CHUNKS, Message};
 use super::within;
+use crate::bitswap::Exchange;
 use crate::record::ModelRoot;
-use crate::{MessageStream, Network, PeerId};
+use crate::{MessageStream, Network, NetworkError, PeerId};
 
 /// A peer that owes an answer, and sends no whole frame for so long, is left.
-const ANSWER_MS: u64 = 20_000;
+pub(super) const ANSWER_MS: u64 = 20_000;
 /// How long a peer that has nothing we miss is left alone before it is asked for news.
-const NEWS_MS: u64 = 1_000;
+pub(super) const NEWS_MS: u64 = 1_000;
 /// A peer without news for so many questions is left.
-const NO_NEWS: u32 = 30;
+pub(super) const NO_NEWS: u32 = 30;
 /// A peer that is busy for so many visits is left.
 const VISITS: u32 = 5;
 /// The longest that a busy peer can send us away for, in milliseconds.
@@ -40,7 +41,7 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    fn size_of(&self, chunk: u32) -> usize {
+    pub(super) fn size_of(&self, chunk: u32) -> usize {
         let from = u64::from(chunk) * CHUNK_BYTES;
         CHUNK_BYTES.min(self.bytes.saturating_sub(from)) as usize
     }
@@ -101,13 +102,15 @@ pub struct Download {
 }
 
 /// A chunk, whose hash was checked, and who sent it.
-type Verified = (u32, Vec<u8>, PeerId);
+pub(super) type Verified = (u32, Vec<u8>, PeerId);
 
-struct Shared {
+pub(super) struct Shared {
     network: Arc<dyn Network>,
-    clock: Arc<dyn Clock>,
-    manifest: Manifest,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) manifest: Manifest,
     scheduler: Mutex<Scheduler>,
+    /// For peers that speak bitswap, and not our own protocol.
+    foreign: OnceLock<Exchange>,
 }
 
 impl std::fmt::Debug for Download {
@@ -145,6 +148,7 @@ impl Download {
                 clock,
                 manifest,
                 scheduler: Mutex::new(scheduler),
+                foreign: OnceLock::new(),
             }),
             names,
             source: PeerSource(to_names),
@@ -152,6 +156,12 @@ impl Download {
             to_us,
             chunks,
         })
+    }
+
+    /// Asks peers that do not speak our own protocol by bitswap. It counts for visits that begin later.
+    pub fn speak_bitswap(&self, exchange: Exchange) {
+        // Whoever says it twice has one exchange, as the node has one network.
+        let _ = self.shared.foreign.set(exchange);
     }
 
     /// Names peers to the download while it runs.
@@ -201,7 +211,7 @@ impl Download {
 }
 
 /// How a visit to a peer ended.
-enum Visit {
+pub(super) enum Visit {
     /// Nothing more is to be had from it.
     Over,
     /// It sent what nobody honest sends.
@@ -211,7 +221,7 @@ enum Visit {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Scheduler> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Scheduler> {
         self.scheduler.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -219,10 +229,15 @@ impl Shared {
     async fn peer(&self, peer: PeerId, mut to_us: mpsc::Sender<Verified>) {
         for _ in 0..VISITS {
             let opening = self.network.open(peer, CHUNKS);
-            let Some(Ok(stream)) = within(&*self.clock, ANSWER_MS, opening).await else {
-                break;
+            let visited = match within(&*self.clock, ANSWER_MS, opening).await {
+                Some(Ok(stream)) => self.visit(stream, &mut to_us).await,
+                Some(Err(NetworkError::NotSpoken { .. })) => match self.foreign.get() {
+                    Some(exchange) => self.visit_foreign(peer, exchange, &mut to_us).await,
+                    None => break,
+                },
+                _ => break,
             };
-            match self.visit(stream, &mut to_us).await {
+            match visited {
                 Visit::Over => break,
                 Visit::Wrong => return self.lock().ban(peer),
                 Visit::Later(ms) => {

@@ -74,6 +74,10 @@ impl Scheduler {
         self.missing.is_empty()
     }
 
+    pub(super) fn misses(&self, chunk: u32) -> bool {
+        self.missing.contains_key(&chunk)
+    }
+
     /// Takes a peer in, unless it is banned, here already, or one too many.
     pub(super) fn add(&mut self, peer: PeerId) -> bool {
         if self.banned.contains(&peer) || self.peers.contains_key(&peer) || self.peers.len() >= MAX_PEERS {

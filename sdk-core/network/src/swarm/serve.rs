@@ -30,6 +30,9 @@ pub trait Library: MaybeSend + MaybeSync {
     /// Which chunks of a model are here: bit 0 of byte 0 is chunk 0. `None` if there are none.
     fn has(&self, root: ModelRoot) -> Option<Vec<u8>>;
 
+    /// Which model's chunk has this SHA-256, and which of it, if that is here.
+    fn find(&self, hash: &[u8; 32]) -> Option<(ModelRoot, u32)>;
+
     /// A verified chunk's bytes; `None` if it is not here.
     fn read(&self, root: ModelRoot, chunk: u32) -> BoxFuture<'_, Option<Vec<u8>>>;
 }
@@ -67,11 +70,18 @@ pub async fn serve_chunks(
     _permit: &Permit<HelpOthers>,
     limits: Limits,
 ) -> Result<(), NetworkError> {
+    serve_chunks_at(network, library, clock, &Pace::new(limits, clock)).await
+}
+
+/// As [`serve_chunks`], sharing the pace with others.
+pub(crate) async fn serve_chunks_at(
+    network: &dyn Network,
+    library: &dyn Library,
+    clock: &dyn Clock,
+    pace: &Pace,
+) -> Result<(), NetworkError> {
     let mut incoming = network.serve(CHUNKS)?;
-    let pace = Pace {
-        limits,
-        free_at_ms: Mutex::new(clock.monotonic_ms()),
-    };
+    let limits = pace.limits;
     let mut open = BTreeMap::<PeerId, usize>::new();
     let mut sessions = FuturesUnordered::<BoxFuture<'_, PeerId>>::new();
     let mut next = incoming.next();
@@ -106,7 +116,6 @@ pub async fn serve_chunks(
                     continue;
                 }
                 open.insert(peer, of_peer + 1);
-                let (pace, library) = (&pace, library);
                 sessions.push(boxed(async move {
                     session(stream, library, clock, pace).await;
                     peer
@@ -117,13 +126,21 @@ pub async fn serve_chunks(
 }
 
 /// Shares the upload rate between all streams.
-struct Pace {
-    limits: Limits,
+pub(crate) struct Pace {
+    pub(crate) limits: Limits,
     free_at_ms: Mutex<f64>,
 }
 
 impl Pace {
-    async fn wait(&self, clock: &dyn Clock, bytes: usize) {
+    pub(crate) fn new(limits: Limits, clock: &dyn Clock) -> Self {
+        Self {
+            limits,
+            free_at_ms: Mutex::new(clock.monotonic_ms()),
+        }
+    }
+
+    /// Waits until so many bytes may be sent.
+    pub(crate) async fn wait(&self, clock: &dyn Clock, bytes: usize) {
         let Some(rate) = self.limits.bytes_per_second else {
             return;
         };

@@ -1,3 +1,4 @@
+mod foreign;
 mod hostile;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,6 +31,12 @@ impl Library for Shelf {
             .for_each(|chunk| bits[*chunk as usize / 8] |= 1 << (chunk % 8));
         (root == ROOT && !chunks.is_empty()).then_some(bits)
     }
+    fn find(&self, hash: &[u8; 32]) -> Option<(ModelRoot, u32)> {
+        let chunks = self.0.lock().unwrap();
+        let mut all = chunks.iter();
+        let (number, _) = all.find(|(_, bytes)| hash_of(bytes) == *hash)?;
+        Some((ROOT, *number))
+    }
     fn read(&self, _root: ModelRoot, chunk: u32) -> BoxFuture<'_, Option<Vec<u8>>> {
         boxed(async move { self.0.lock().unwrap().get(&chunk).cloned() })
     }
@@ -52,12 +59,21 @@ fn chunk(number: u32, of: u32) -> Vec<u8> {
     vec![number as u8; if number + 1 == of { 300_000 } else { CHUNK }]
 }
 
+/// Hashing takes long without optimisation, and all bytes of a chunk are the same here.
+fn hash_of(chunk: &[u8]) -> [u8; 32] {
+    static KNOWN: Mutex<BTreeMap<(u8, usize), [u8; 32]>> = Mutex::new(BTreeMap::new());
+    let mut known = KNOWN.lock().unwrap();
+    *known
+        .entry((chunk[0], chunk.len()))
+        .or_insert_with(|| Sha256::digest(chunk).into())
+}
+
 fn manifest(chunks: u32) -> Manifest {
     Manifest {
         root: ROOT,
         bytes: u64::from(chunks - 1) * CHUNK as u64 + 300_000,
         hashes: (0..chunks)
-            .map(|number| Sha256::digest(chunk(number, chunks)).into())
+            .map(|number| hash_of(&chunk(number, chunks)))
             .collect(),
     }
 }

@@ -53,6 +53,7 @@ impl KwaaiNetCore {
             manifest,
             &file.bits(),
         )?;
+        download.speak_bitswap(member.exchange.clone());
         let any = !member.network.peers().is_empty();
         let finding = find(member, self.platform.clone(), root, download.source());
         Some(Peers {
@@ -65,7 +66,7 @@ impl KwaaiNetCore {
 
 /// Names peers to a download for as long as it is polled: those that are connected, and those that offer the model.
 async fn find(member: Member, platform: Platform, model: ModelRoot, source: PeerSource) {
-    let Member { network, keypair } = member;
+    let Member { network, keypair, .. } = member;
     let (found, mut offers) = mpsc::unbounded();
     let connected = async {
         let (mut named, mut source) = (BTreeSet::new(), source.clone());

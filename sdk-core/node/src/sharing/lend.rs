@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::future::{Either, join_all, select};
 use kwaainet_network::record::{Discovery, MAX_ADDRESSES, ModelRoot, Offer, Providers, Share};
-use kwaainet_network::swarm::{Library, Limits, serve_chunks};
+use kwaainet_network::swarm::{Library, Limits};
 use kwaainet_platform::{BoxFuture, boxed};
 use kwaainet_types::{HelpOthers, ModelEntry, Permit};
 
@@ -26,11 +26,20 @@ const LONGEST_DTYPE: usize = 16;
 struct Shelves<'a> {
     store: &'a ModelStore,
     models: BTreeMap<ModelRoot, ModelEntry>,
+    /// Where the chunk with each hash is.
+    chunks: BTreeMap<[u8; 32], (ModelRoot, u32)>,
 }
 
 impl Library for Shelves<'_> {
     fn has(&self, root: ModelRoot) -> Option<Vec<u8>> {
         self.store.kept_bits(self.models.get(&root)?)
+    }
+
+    fn find(&self, hash: &[u8; 32]) -> Option<(ModelRoot, u32)> {
+        let (root, chunk) = *self.chunks.get(hash)?;
+        let bits = self.has(root)?;
+        let byte = bits.get(chunk as usize / 8)?;
+        (byte >> (chunk % 8) & 1 == 1).then_some((root, chunk))
     }
 
     fn read(&self, root: ModelRoot, chunk: u32) -> BoxFuture<'_, Option<Vec<u8>>> {
@@ -53,15 +62,21 @@ impl KwaaiNetCore {
         let stop = Stop::new(&Cancel::new(), &self.consent);
         let trusted = self.trusted(&stop).await?;
         self.model_manager.look_again().await?;
-        let known = trusted.catalogue.models.iter();
-        let shelves = Shelves {
+        let mut shelves = Shelves {
             store: &self.model_manager,
-            models: known
-                .filter_map(|entry| Some((manifest_of(entry)?.root, entry.clone())))
-                .collect(),
+            models: BTreeMap::new(),
+            chunks: BTreeMap::new(),
         };
-        let clock = &*self.platform.clock;
-        let serving = std::pin::pin!(serve_chunks(&*member.network, &shelves, clock, permit, limits));
+        for entry in &trusted.catalogue.models {
+            if let Some(manifest) = manifest_of(entry) {
+                shelves.models.insert(manifest.root, entry.clone());
+                let chunks = manifest.hashes.into_iter().zip(0..);
+                shelves
+                    .chunks
+                    .extend(chunks.map(|(hash, chunk)| (hash, (manifest.root, chunk))));
+            }
+        }
+        let serving = std::pin::pin!(member.exchange.serve(&shelves, permit, limits));
         let offering = std::pin::pin!(self.offer(&member, &shelves));
         match stop.race(select(serving, offering)).await? {
             Either::Left((served, _)) => served.map_err(|error| NodeError::Unsupported(error.to_string())),

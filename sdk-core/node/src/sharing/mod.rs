@@ -6,6 +6,7 @@ mod lend;
 use std::sync::Arc;
 
 use futures::future::join_all;
+use kwaainet_network::bitswap::Exchange;
 use kwaainet_network::{Address, Keypair, Network, PeerId, PeerInfo};
 use kwaainet_types::{HelpOthers, Permit};
 
@@ -39,6 +40,8 @@ pub(crate) struct Member {
     network: Arc<dyn Network>,
     /// Signs what this node offers.
     keypair: Keypair,
+    /// Hears what peers of IPFS say.
+    exchange: Exchange,
 }
 
 impl KwaaiNetCore {
@@ -46,7 +49,11 @@ impl KwaaiNetCore {
     ///
     /// Nothing is said on it without consent to help others.
     pub fn set_network(&self, network: Option<(Arc<dyn Network>, Keypair)>) {
-        *lock(&self.member) = network.map(|(network, keypair)| Member { network, keypair });
+        *lock(&self.member) = network.map(|(network, keypair)| Member {
+            exchange: Exchange::new(Arc::clone(&network), Arc::clone(&self.platform.clock)),
+            network,
+            keypair,
+        });
     }
 
     /// Connects to peers that are known from elsewhere. How many of them are connected then.

@@ -1,46 +1,48 @@
-//! The little of protobuf that records need: varints and bytes. Nothing is allocated, and no length is believed.
+//! The little of protobuf that our messages need: varints and bytes. Nothing is allocated, and no length is believed.
 //! Source: <https://protobuf.dev/programming-guides/encoding/>.
 
-use super::RecordError;
+/// What is wrong with a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Malformed(pub(crate) &'static str);
 
 /// What stands in a field that we know how to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Value<'a> {
+pub(crate) enum Value<'a> {
     Number(u64),
     Bytes(&'a [u8]),
 }
 
 impl<'a> Value<'a> {
-    pub(super) fn number(self) -> Result<u64, RecordError> {
+    pub(crate) fn number(self) -> Result<u64, Malformed> {
         match self {
             Self::Number(number) => Ok(number),
-            Self::Bytes(_) => Err(RecordError::Malformed("bytes where a number belongs")),
+            Self::Bytes(_) => Err(Malformed("bytes where a number belongs")),
         }
     }
 
-    pub(super) fn bytes(self) -> Result<&'a [u8], RecordError> {
+    pub(crate) fn bytes(self) -> Result<&'a [u8], Malformed> {
         match self {
             Self::Bytes(bytes) => Ok(bytes),
-            Self::Number(_) => Err(RecordError::Malformed("a number where bytes belong")),
+            Self::Number(_) => Err(Malformed("a number where bytes belong")),
         }
     }
 }
 
 /// The fields of a message, in order. Fields of fixed width, which none of our messages has, are passed over.
 #[derive(Debug)]
-pub(super) struct Fields<'a>(&'a [u8]);
+pub(crate) struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
-    pub(super) fn of(message: &'a [u8]) -> Self {
+    pub(crate) fn of(message: &'a [u8]) -> Self {
         Self(message)
     }
 
     /// The next field's number and value.
-    pub(super) fn next(&mut self) -> Result<Option<(u64, Value<'a>)>, RecordError> {
+    pub(crate) fn next(&mut self) -> Result<Option<(u64, Value<'a>)>, Malformed> {
         while !self.0.is_empty() {
             let tag = self.varint()?;
             match (tag >> 3, tag & 7) {
-                (0, _) => return Err(RecordError::Malformed("a field has no number")),
+                (0, _) => return Err(Malformed("a field has no number")),
                 (field, 0) => return Ok(Some((field, Value::Number(self.varint()?)))),
                 (field, 2) => {
                     let length = self.varint()?;
@@ -48,13 +50,13 @@ impl<'a> Fields<'a> {
                 }
                 (_, 1) => drop(self.take(8)?),
                 (_, 5) => drop(self.take(4)?),
-                _ => return Err(RecordError::Malformed("a field is of no known kind")),
+                _ => return Err(Malformed("a field is of no known kind")),
             }
         }
         Ok(None)
     }
 
-    fn varint(&mut self) -> Result<u64, RecordError> {
+    fn varint(&mut self) -> Result<u64, Malformed> {
         let mut number = 0;
         // 64 bits take ten bytes of seven; of the tenth only one bit is left.
         for (at, byte) in self.0.iter().take(10).enumerate() {
@@ -67,35 +69,33 @@ impl<'a> Fields<'a> {
                 return Ok(number);
             }
         }
-        Err(RecordError::Malformed(
-            "a number is cut off or does not fit 64 bits",
-        ))
+        Err(Malformed("a number is cut off or does not fit 64 bits"))
     }
 
-    fn take(&mut self, length: u64) -> Result<&'a [u8], RecordError> {
+    fn take(&mut self, length: u64) -> Result<&'a [u8], Malformed> {
         let cut = usize::try_from(length)
             .ok()
             .and_then(|at| self.0.split_at_checked(at));
-        let (taken, rest) = cut.ok_or(RecordError::Malformed("it is cut off"))?;
+        let (taken, rest) = cut.ok_or(Malformed("it is cut off"))?;
         self.0 = rest;
         Ok(taken)
     }
 }
 
 /// Puts a value where none is yet. Protobuf would let the last one win; nobody honest writes two.
-pub(super) fn once<T>(slot: &mut Option<T>, value: T) -> Result<(), RecordError> {
+pub(crate) fn once<T>(slot: &mut Option<T>, value: T) -> Result<(), Malformed> {
     match slot.replace(value) {
         None => Ok(()),
-        Some(_) => Err(RecordError::Malformed("a field stands there twice")),
+        Some(_) => Err(Malformed("a field stands there twice")),
     }
 }
 
 /// Writes a message. As proto3 has it, numbers that are zero and bytes that are empty are left out.
 #[derive(Debug, Default)]
-pub(super) struct Message(Vec<u8>);
+pub(crate) struct Message(Vec<u8>);
 
 impl Message {
-    pub(super) fn number(self, field: u64, number: u64) -> Self {
+    pub(crate) fn number(self, field: u64, number: u64) -> Self {
         if number == 0 {
             return self;
         }
@@ -105,7 +105,7 @@ impl Message {
         Self(bytes)
     }
 
-    pub(super) fn bytes(self, field: u64, content: &[u8]) -> Self {
+    pub(crate) fn bytes(self, field: u64, content: &[u8]) -> Self {
         if content.is_empty() {
             self
         } else {
@@ -114,20 +114,20 @@ impl Message {
     }
 
     /// As [`Self::bytes`], for one of several: an empty one counts too.
-    pub(super) fn item(self, field: u64, content: &[u8]) -> Self {
+    pub(crate) fn item(self, field: u64, content: &[u8]) -> Self {
         let Self(mut bytes) = self;
         write_varint(&mut bytes, field << 3 | 2);
         write_prefixed(&mut bytes, content);
         Self(bytes)
     }
 
-    pub(super) fn done(self) -> Vec<u8> {
+    pub(crate) fn done(self) -> Vec<u8> {
         self.0
     }
 }
 
 /// Bytes with their length before them.
-pub(super) fn write_prefixed(to: &mut Vec<u8>, content: &[u8]) {
+pub(crate) fn write_prefixed(to: &mut Vec<u8>, content: &[u8]) {
     write_varint(to, content.len() as u64);
     to.extend_from_slice(content);
 }
@@ -144,7 +144,7 @@ fn write_varint(to: &mut Vec<u8>, mut number: u64) {
 mod tests {
     use super::*;
 
-    fn read(bytes: &[u8]) -> Result<Vec<(u64, Value<'_>)>, RecordError> {
+    fn read(bytes: &[u8]) -> Result<Vec<(u64, Value<'_>)>, Malformed> {
         let mut fields = Fields::of(bytes);
         let mut all = vec![];
         while let Some(field) = fields.next()? {
@@ -189,7 +189,7 @@ mod tests {
             &[0x00, 0x01],
         ];
         for lie in lies {
-            assert!(matches!(read(lie), Err(RecordError::Malformed(_))), "{lie:?}");
+            assert!(matches!(read(lie), Err(Malformed(_))), "{lie:?}");
         }
     }
 }
