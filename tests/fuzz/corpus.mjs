@@ -444,3 +444,20 @@ write("chunk", "ask", Buffer.concat([Buffer.from([0]), Buffer.alloc(32, 5)]));
 write("chunk", "have", Buffer.from([1, 0xff, 0x0f]));
 write("chunk", "want", Buffer.from([2, 0, 0, 0, 7]));
 write("chunk", "frame", Buffer.concat([Buffer.from([3, 0, 0, 0, 7, 0, 4, 0, 0]), Buffer.alloc(64, 9)]));
+
+// --- The messages of the port between node and network: read from their end, where the tag is.
+
+const toHost = (...parts) => Buffer.concat([Buffer.from([0]), ...parts.map((part) => Buffer.from(part))]);
+const toNode = (...parts) => Buffer.concat([Buffer.from([1]), ...parts.map((part) => Buffer.from(part))]);
+const portText = (text) => Buffer.concat([Buffer.from(text), Buffer.from([0, 0, 0, text.length])]);
+write("port", "dial", toHost(portText("/ip4/1.2.3.4/tcp/5/ws"), [0, 0, 0, 1], Buffer.alloc(32, 7), [0, 0, 0, 1, 0]));
+write("port", "open", toHost(portText("/a/1"), [0, 0, 4, 0, 0, 0, 0, 2], Buffer.alloc(32, 7), [0, 0, 0, 1, 1]));
+write("port", "data", toHost("hello", [0, 0, 0, 2, 16]));
+write("port", "credit", toNode([0, 0, 1, 0, 0, 0, 0, 2, 17]));
+write("port", "broken", toNode(portText("gone"), [2, 0, 0, 0, 2, 20]));
+write("port", "failed", toNode(portText("no"), [0, 0, 0, 0, 3, 5]));
+write(
+  "port",
+  "peers",
+  toNode(portText("/memory/x"), Buffer.alloc(16, 1), Buffer.alloc(32, 7), [0, 0, 0, 0, 1, 2]),
+);

@@ -15,6 +15,7 @@ mod identity;
 mod memory;
 mod network;
 pub mod record;
+pub mod remote;
 pub mod route;
 pub mod swarm;
 

@@ -215,4 +215,16 @@ pub const TARGETS: &[Target] = &[
             b"\x05\xff\xff\xff\xff",
         ],
     },
+    Target {
+        name: "port",
+        run: records::port,
+        words: &[
+            b"\0\0\0\x01\0",
+            b"\0\0\0\0\0\0\0\x01\x02",
+            b"\0\0\0\x07\x10",
+            b"\0\0\0\x07\x14",
+            b"\0\0\0\x02\x05",
+            b"/memory/x",
+        ],
+    },
 ];

@@ -4,6 +4,7 @@ use kwaainet_network::record::{
     LIFETIME_MS, LONGEST_RECORD, MAX_BLOCKS, Offer, PeerRecord, RECORDS, RecordsMessage, SKEW_MS, Signed,
     keys_of, open,
 };
+use kwaainet_network::remote::{ToHost, ToNode};
 use kwaainet_network::swarm::{CHUNKS, Message};
 use kwaainet_network::{Keypair, PeerId};
 
@@ -71,6 +72,20 @@ pub fn chunk(data: &[u8]) {
     if let Some(message) = Message::from_bytes(data) {
         assert!(data.len() <= CHUNKS.longest, "longer than the protocol");
         assert_eq!(message.to_bytes(), data, "written in one way only");
+    }
+}
+
+/// What the two halves of a network say over their port. The first byte chooses the direction.
+pub fn port(data: &[u8]) {
+    let Some((direction, bytes)) = data.split_first() else {
+        return;
+    };
+    if direction % 2 == 0 {
+        if let Some(message) = ToHost::from_bytes(bytes.to_vec()) {
+            assert_eq!(ToHost::from_bytes(message.clone().into_bytes()), Some(message));
+        }
+    } else if let Some(message) = ToNode::from_bytes(bytes.to_vec()) {
+        assert_eq!(ToNode::from_bytes(message.clone().into_bytes()), Some(message));
     }
 }
 
