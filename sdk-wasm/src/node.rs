@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use kwaainet_browser::{BrowserClock, BrowserRandom, spawn};
 use kwaainet_node::{Deployment, KwaaiNetCore, serve_port};
 use kwaainet_platform::Platform;
 use kwaainet_types::{HostReport, Origin, Tier};
@@ -11,11 +12,8 @@ use serde::Deserialize;
 use tsify::Tsify;
 use wasm_bindgen::prelude::*;
 
-use crate::executor::spawn;
 use crate::platform::blob_store;
-use crate::platform::clock::BrowserClock;
 use crate::platform::http::BrowserHttp;
-use crate::platform::random::BrowserRandom;
 use crate::port::{Attached, PortLike, listen, write};
 use crate::threads;
 

@@ -13,7 +13,10 @@ export const layers = {
   "kwaainet-p2p": [...core, "kwaainet-network"],
   "kwaainet-node": [...core, ...spokes],
   "kwaainet-testkit": [...core, ...spokes, "kwaainet-node"],
-  "kwaainet-sdk-wasm": [...core, ...spokes, "kwaainet-node"],
+  "kwaainet-browser": core,
+  "kwaainet-sdk-wasm": [...core, ...spokes, "kwaainet-node", "kwaainet-browser"],
+  // The transport in a browser: a module of its own, which the node's module reaches over a port.
+  "kwaainet-sdk-wasm-network": [...core, "kwaainet-network", "kwaainet-p2p", "kwaainet-browser"],
   "kwaainet-bindgen": [],
   "kwaainet-simulation": [...core, "kwaainet-network"],
   kwaainet: [...core, ...spokes, "kwaainet-node", "kwaainet-p2p"],

@@ -1,0 +1,51 @@
+//! libp2p in a browser's worker. The node runs in another module and worker, and reaches this one over a port; so a visitor
+//! who helps nobody downloads nothing of it, and connections are served while a model computes.
+//!
+//! It dials over WebSocket and listens nowhere: others reach it through relays, or because it called them.
+#![cfg(target_family = "wasm")]
+
+use std::sync::Arc;
+
+use kwaainet_browser::{BrowserClock, BrowserRandom, bytes_over, spawn};
+use kwaainet_network::Keypair;
+use kwaainet_network::remote::{Port, serve_remote};
+use kwaainet_p2p::{P2p, Parts, Setup};
+use libp2p::core::Transport as _;
+use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::transport::{Boxed, upgrade};
+use libp2p::{identity, noise, websocket_websys, yamux};
+use wasm_bindgen::prelude::*;
+use web_sys::MessagePort;
+
+/// Joins with the key that grows from these 32 bytes, and serves the port until its other end is gone.
+///
+/// # Errors
+/// A sentence, where the seed is none or this is no worker.
+#[wasm_bindgen]
+pub fn start_network(seed: &[u8], port: MessagePort) -> Result<(), JsError> {
+    let seed = seed.try_into().map_err(|_| JsError::new("a seed has 32 bytes"))?;
+    let keypair = Keypair::from_seed(seed);
+    let clock = BrowserClock::new().map_err(|_| JsError::new("this worker has no MessageChannel"))?;
+    let clock = Arc::new(clock);
+    let parts = Parts {
+        transport: transport(&keypair)?,
+        spawn: Arc::new(spawn),
+        clock: Arc::clone(&clock) as _,
+        random: Arc::new(BrowserRandom),
+    };
+    let network = P2p::new(&keypair, &Setup::default(), parts)?;
+    let (to, from) = bytes_over(port);
+    spawn(serve_remote(Arc::new(network), clock, Port { to, from }));
+    Ok(())
+}
+
+fn transport(keypair: &Keypair) -> Result<Boxed<(libp2p::PeerId, StreamMuxerBox)>, JsError> {
+    let keypair = identity::Keypair::ed25519_from_bytes(keypair.seed())?;
+    let encryption = noise::Config::new(&keypair)?;
+    Ok(websocket_websys::Transport::default()
+        .upgrade(upgrade::Version::V1Lazy)
+        .authenticate(encryption)
+        .multiplex(yamux::Config::default())
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+        .boxed())
+}
