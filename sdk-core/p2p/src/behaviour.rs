@@ -8,6 +8,7 @@ use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{StreamProtocol, identify, identity, kad, ping, relay};
 
+use crate::doorstep::Doorstep;
 use crate::network::Setup;
 use crate::substreams::Substreams;
 
@@ -29,6 +30,7 @@ const LOOKUP: Duration = Duration::from_secs(20);
 #[derive(NetworkBehaviour)]
 pub(crate) struct Behaviour {
     pub(crate) limits: connection_limits::Behaviour,
+    pub(crate) doorstep: Doorstep,
     pub(crate) identify: identify::Behaviour,
     pub(crate) ping: ping::Behaviour,
     pub(crate) kad: kad::Behaviour<kad::store::MemoryStore>,
@@ -53,6 +55,7 @@ impl Behaviour {
             .then(|| relay::Behaviour::new(peer, relay::Config::default()));
         Self {
             limits: connection_limits::Behaviour::new(limits),
+            doorstep: Doorstep::default(),
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping),
             kad: routing(peer, setup.serves),

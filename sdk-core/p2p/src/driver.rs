@@ -8,6 +8,7 @@ use futures::channel::{mpsc, oneshot};
 use futures::{FutureExt, StreamExt};
 use kwaainet_network::{Address, Keypair, NetworkError, PeerId, Reach};
 use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::transport::timeout::TransportTimeout;
 use libp2p::core::transport::{Boxed, OrTransport, upgrade};
 use libp2p::core::{ConnectedPoint, Transport};
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
@@ -22,6 +23,9 @@ use crate::substreams::{OpenReply, Served};
 
 /// A connection without streams is closed after this, unless the host says otherwise.
 const IDLE: Duration = Duration::from_secs(60);
+/// From the first packet to a connection that is encrypted and can carry streams; libp2p's own builder takes 10 s, too.
+/// Without it a socket that says nothing would be kept for ever.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Addresses that a peer may say it listens at.
 const MOST_ADDRESSES: usize = 8;
 
@@ -95,9 +99,8 @@ impl Driver {
             .authenticate(noise)
             .multiplex(yamux::Config::default())
             .boxed();
-        let transport = OrTransport::new(through_relays, transport)
-            .map(|either, _| either.into_inner())
-            .boxed();
+        let transport = OrTransport::new(through_relays, transport).map(|either, _| either.into_inner());
+        let transport = TransportTimeout::new(transport, HANDSHAKE).boxed();
         let behaviour = Behaviour::new(&keypair, relayed, setup);
         let config = swarm::Config::with_executor(Executor(Arc::clone(spawn)))
             .with_idle_connection_timeout(setup.idle.unwrap_or(IDLE));

@@ -7,6 +7,7 @@
 //! our own ([`RECORDS`](kwaainet_network::record::RECORDS), docs/decisions/0014).
 
 mod behaviour;
+mod doorstep;
 mod driver;
 mod ids;
 mod network;

@@ -7,7 +7,7 @@ use futures::channel::oneshot;
 use futures::executor::{LocalPool, LocalSpawner};
 use futures::task::LocalSpawnExt;
 use kwaainet_platform::Clock;
-use kwaainet_testkit::{End, IdleClock, network_suite};
+use kwaainet_testkit::IdleClock;
 use proptest::prelude::*;
 
 use super::*;
@@ -72,25 +72,6 @@ impl World {
     async fn settle(&self) {
         self.clock.sleep(Duration::from_secs(2)).await;
     }
-}
-
-fn end(network: impl Network + 'static) -> End {
-    End {
-        network: Arc::new(network),
-        addresses: vec![],
-    }
-}
-
-#[test]
-fn it_does_what_every_network_does() {
-    run(async |world: World| {
-        let (hub, clock) = (world.hub.clone(), Arc::clone(&world.clock));
-        let vanish = async |end: End| hub.leave(end.network.local_peer());
-        let both = async || (end(world.remote().await), end(world.remote().await));
-        network_suite(&*clock, both, vanish).await;
-        let one = async || (end(world.remote().await), end(world.near()));
-        network_suite(&*clock, one, vanish).await;
-    });
 }
 
 /// A stream from a remote node to a near one, both ends.

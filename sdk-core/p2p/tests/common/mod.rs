@@ -46,6 +46,11 @@ pub(crate) async fn node(serves: bool) -> P2p {
     .await
 }
 
+/// A node that dials from this address of this machine.
+pub(crate) async fn node_from(address: &str) -> P2p {
+    join_at(Setup::default(), address).await
+}
+
 /// A node through which others are reached.
 pub(crate) async fn relay() -> P2p {
     join(Setup {
@@ -57,6 +62,10 @@ pub(crate) async fn relay() -> P2p {
 }
 
 async fn join(setup: Setup) -> P2p {
+    join_at(setup, "127.0.0.1").await
+}
+
+async fn join_at(setup: Setup, address: &str) -> P2p {
     let keypair = Keypair::from_seed([SEEDS.fetch_add(1, Ordering::Relaxed); 32]);
     let theirs = identity::Keypair::ed25519_from_bytes(keypair.seed()).unwrap();
     let transport = tcp::tokio::Transport::new(tcp::Config::default())
@@ -72,7 +81,7 @@ async fn join(setup: Setup) -> P2p {
         random: Arc::new(SeededRandom::new(1)),
     };
     let node = P2p::new(&keypair, &setup, parts).unwrap();
-    node.listen(Address::new("/ip4/127.0.0.1/tcp/0").unwrap())
+    node.listen(Address::new(format!("/ip4/{address}/tcp/0")).unwrap())
         .await
         .unwrap();
     while node.addresses().is_empty() {
