@@ -3,6 +3,7 @@
 #![expect(
     clippy::indexing_slicing,
     clippy::unwrap_used,
+    clippy::panic,
     reason = "tests fail by panicking, their helpers too"
 )]
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use kwaainet_network::{Address, Keypair};
+use kwaainet_network::{Address, Keypair, Network as _};
 use kwaainet_p2p::{P2p, Parts, Setup};
 use kwaainet_platform::{BoxFuture, Clock, SeededRandom, boxed};
 use libp2p::core::{Transport, upgrade};
