@@ -43,11 +43,12 @@ pub async fn serve_remote(network: Arc<dyn Network>, clock: Arc<dyn Clock>, port
     let mut news = clock.sleep(NEWS);
     loop {
         let event = poll_fn(|context| {
-            if let Poll::Ready(message) = from.poll_next_unpin(context) {
-                return Poll::Ready(Either::Left(message));
-            }
+            // First what was aborted: a protocol that was unserved can be served anew by the next message.
             if let Poll::Ready(Some(event)) = host.tasks.poll_next_unpin(context) {
                 return Poll::Ready(Either::Right(event));
+            }
+            if let Poll::Ready(message) = from.poll_next_unpin(context) {
+                return Poll::Ready(Either::Left(message));
             }
             news.poll_unpin(context).map(|()| Either::Right(Event::News))
         })
@@ -142,7 +143,11 @@ impl Host {
     /// `None` for what cannot be: the port ends.
     fn does(&mut self, request: Request) -> Option<()> {
         match request {
-            Request::Dial { call, peer, addresses } => self.call(call, move |network| {
+            Request::Dial {
+                call,
+                peer,
+                addresses,
+            } => self.call(call, move |network| {
                 boxed(async move {
                     let dialled = network.dial(peer, addresses).await;
                     Event::Called(call, done(call, dialled.map_err(Fault::from)))
@@ -271,15 +276,10 @@ impl Host {
         let flow = Flow::new(super::wire::longest(protocol));
         self.streams.insert(number, flow.clone());
         let to = self.to.clone();
-        let MessageStream {
-            sender, receiver, ..
-        } = stream;
+        let MessageStream { sender, receiver, .. } = stream;
         self.tasks.push(boxed(async move {
             let say = |what| {
-                let report = Report::Stream {
-                    stream: number,
-                    what,
-                };
+                let report = Report::Stream { stream: number, what };
                 let _ = to.unbounded_send(ToNode(report).into_bytes());
             };
             join(send(sender, &flow, &say), receive(receiver, &flow, &say)).await;

@@ -11,8 +11,8 @@ use super::Port;
 use super::stream::{Flow, cost};
 use super::wire::{Fault, OfStream, Report, Request, ToHost, ToNode, longest};
 use crate::{
-    Address, Incoming, MessageReceiver, MessageSender, MessageStream, Network, NetworkError, PeerId, PeerInfo,
-    Protocol, RecordKey,
+    Address, Incoming, MessageReceiver, MessageSender, MessageStream, Network, NetworkError, PeerId,
+    PeerInfo, Protocol, RecordKey,
 };
 
 /// Streams that came in and were not taken yet, per protocol.
@@ -63,16 +63,13 @@ impl RemoteNetwork {
             to: port.to,
             state: Mutex::default(),
         });
-        let (node, mut from) = (Arc::downgrade(&shared), port.from);
+        let (mover, mut from) = (Mover(Arc::downgrade(&shared)), port.from);
         let moving = async move {
             while let Some(bytes) = from.next().await {
-                let told = node.upgrade().is_some_and(|node| node.hear(bytes).is_some());
+                let told = mover.0.upgrade().is_some_and(|node| node.hear(bytes).is_some());
                 if !told {
                     break;
                 }
-            }
-            if let Some(node) = node.upgrade() {
-                node.close();
             }
         };
         Some((Self(shared), boxed(moving)))
@@ -103,6 +100,17 @@ impl RemoteNetwork {
     pub(super) fn left_behind(&self) -> (usize, usize) {
         let state = self.0.lock();
         (state.calls.len(), state.streams.len())
+    }
+}
+
+/// Without it nothing arrives any more, and whoever waits is told so.
+struct Mover(Weak<Shared>);
+
+impl Drop for Mover {
+    fn drop(&mut self) {
+        if let Some(node) = self.0.upgrade() {
+            node.close();
+        }
     }
 }
 
@@ -366,7 +374,13 @@ impl Network for RemoteNetwork {
 
     fn dial(&self, peer: PeerId, addresses: Vec<Address>) -> BoxFuture<'_, Result<(), NetworkError>> {
         boxed(async move {
-            let dialled = self.call(|call| Request::Dial { call, peer, addresses }).await;
+            let dialled = self
+                .call(|call| Request::Dial {
+                    call,
+                    peer,
+                    addresses,
+                })
+                .await;
             dialled.map(drop).map_err(|fault| fault.about(peer, ""))
         })
     }
@@ -409,7 +423,11 @@ impl Network for RemoteNetwork {
             if state.closed {
                 return Err(NetworkError::Closed);
             }
-            if state.slots.values().any(|(served, _)| served.name == protocol.name) {
+            if state
+                .slots
+                .values()
+                .any(|(served, _)| served.name == protocol.name)
+            {
                 return Err(NetworkError::AlreadyServed(protocol.name));
             }
             let slot = state.number();

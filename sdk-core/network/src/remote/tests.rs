@@ -102,13 +102,10 @@ fn everything_ends_when_the_port_does() {
         drop(stop);
         // The worker is gone: nobody answers, and nobody waits for ever.
         world.settle().await;
-        drop(dialling);
+        assert_eq!(dialling.await, Err(NetworkError::Closed));
         assert!(stream.receiver.next().await.is_none_or(|next| next.is_err()));
-        drop(served.next());
-        assert!(matches!(
-            stream.sender.send(vec![1]).await,
-            Ok(()) | Err(NetworkError::Closed)
-        ));
+        assert!(served.next().await.is_none());
+        assert_eq!(stream.sender.send(vec![1]).await, Err(NetworkError::Closed));
     });
 }
 
@@ -206,9 +203,21 @@ fn what_makes_no_sense_ends_the_port() {
         let (peer, mut port) = (near.local_peer(), world.lend(world.near()));
         let say = |request| port.to.unbounded_send(ToHost(request).into_bytes());
         let addresses = vec![];
-        say(wire::Request::Dial { call: 1, peer, addresses }).unwrap();
+        say(wire::Request::Dial {
+            call: 1,
+            peer,
+            addresses,
+        })
+        .unwrap();
         let (name, longest) = (ECHO.name.to_owned(), 1000);
-        say(wire::Request::Open { call: 2, stream: 3, peer, name, longest }).unwrap();
+        say(wire::Request::Open {
+            call: 2,
+            stream: 3,
+            peer,
+            name,
+            longest,
+        })
+        .unwrap();
         world.settle().await;
         for _ in 0..100 {
             let what = wire::OfStream::Data(vec![0; 100_000]);
