@@ -65,7 +65,7 @@ fn a_port() {
                 let other = async || if both { remote().await } else { end(world.near()) };
                 network_suite(&*clock, async || (remote().await, other().await), vanish).await;
             }
-            drop(done.send(()));
+            let _awaited = done.send(());
         }
     };
     pool.spawner().spawn_local(suite).unwrap();
