@@ -17,13 +17,13 @@ use libp2p::{identity, noise, websocket_websys, yamux};
 use wasm_bindgen::prelude::*;
 use web_sys::MessagePort;
 
-/// Joins with the key that grows from these 32 bytes, and serves the port until its other end is gone.
+/// Joins with the key that grows from these 32 bytes, serves the port, and returns when its other end is gone.
 ///
 /// # Errors
 /// A sentence, where the seed is none or this is no worker.
 #[wasm_bindgen]
-pub fn start_network(seed: &[u8], port: MessagePort) -> Result<(), JsError> {
-    let seed = seed.try_into().map_err(|_| JsError::new("a seed has 32 bytes"))?;
+pub async fn start_network(seed: Vec<u8>, port: MessagePort) -> Result<(), JsError> {
+    let seed = seed.try_into().map_err(|_: Vec<u8>| JsError::new("a seed has 32 bytes"))?;
     let keypair = Keypair::from_seed(seed);
     let clock = BrowserClock::new().map_err(|_| JsError::new("this worker has no MessageChannel"))?;
     let clock = Arc::new(clock);
@@ -35,7 +35,7 @@ pub fn start_network(seed: &[u8], port: MessagePort) -> Result<(), JsError> {
     };
     let network = P2p::new(&keypair, &Setup::default(), parts)?;
     let (to, from) = bytes_over(port);
-    spawn(serve_remote(Arc::new(network), clock, Port { to, from }));
+    serve_remote(Arc::new(network), clock, Port { to, from }).await;
     Ok(())
 }
 
