@@ -23,9 +23,9 @@ use crate::substreams::{OpenReply, Served};
 
 /// A connection without streams is closed after this, unless the host says otherwise.
 const IDLE: Duration = Duration::from_secs(60);
-/// From the first packet to a connection that is encrypted and can carry streams; libp2p's own builder takes 10 s, too.
-/// Without it a socket that says nothing would be kept for ever.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+/// From the first packet to a connection that is encrypted and can carry streams. Without it a socket that says nothing
+/// would be kept for ever.
+const HANDSHAKE: Duration = Duration::from_secs(8);
 /// Addresses that a peer may say it listens at.
 const MOST_ADDRESSES: usize = 8;
 
@@ -235,10 +235,11 @@ impl Driver {
                     self.shared.lock().listening.push(address);
                 }
             }
-            SwarmEvent::ExpiredListenAddr { address, .. } => {
-                self.swarm.remove_external_address(&address);
-                if let Some(address) = ids::address(&without_peer(address)) {
-                    self.shared.lock().listening.retain(|known| *known != address);
+            SwarmEvent::ExpiredListenAddr { address, .. } => self.unlisten(address),
+            // A relay that vanishes takes the addresses with it that lead through it.
+            SwarmEvent::ListenerClosed { addresses, .. } => {
+                for address in addresses {
+                    self.unlisten(address);
                 }
             }
             SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received {
@@ -264,6 +265,13 @@ impl Driver {
                 ..
             })) if step.last => self.found(id, result),
             _ => {}
+        }
+    }
+
+    fn unlisten(&mut self, address: Multiaddr) {
+        self.swarm.remove_external_address(&address);
+        if let Some(address) = ids::address(&without_peer(address)) {
+            self.shared.lock().listening.retain(|known| *known != address);
         }
     }
 

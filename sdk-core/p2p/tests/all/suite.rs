@@ -1,12 +1,9 @@
 //! libp2p over TCP on this machine does what every network must do.
 
-#[expect(clippy::unwrap_used, reason = "tests fail by panicking")]
-mod common;
-
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Tokio, node};
+use crate::common::{self, Tokio, node};
 use kwaainet_network::{Address, Network as _, Reach};
 use kwaainet_testkit::{End, network_suite};
 
