@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use kwaainet_network::{Address, Keypair, Network as _};
-use kwaainet_p2p::{P2p, Parts, Setup};
+use kwaainet_p2p::{Contact, P2p, Parts, Setup};
 use kwaainet_platform::{BoxFuture, Clock, SeededRandom, boxed};
 use libp2p::core::{Transport, upgrade};
 use libp2p::{identity, noise, tcp, yamux};
@@ -77,6 +77,15 @@ pub(crate) async fn relay() -> P2p {
     .await
 }
 
+/// A node that others reach in this way.
+pub(crate) async fn reached(contact: Contact) -> P2p {
+    join(Setup {
+        contact,
+        ..Setup::default()
+    })
+    .await
+}
+
 async fn join(setup: Setup) -> P2p {
     let keypair = Keypair::from_seed([SEEDS.fetch_add(1, Ordering::Relaxed); 32]);
     let theirs = identity::Keypair::ed25519_from_bytes(keypair.seed()).unwrap();
@@ -93,6 +102,9 @@ async fn join(setup: Setup) -> P2p {
         random: Arc::new(SeededRandom::new(1)),
     };
     let node = P2p::new(&keypair, &setup, parts).unwrap();
+    if setup.contact == Contact::Relayed {
+        return node;
+    }
     node.listen(Address::new("/ip4/127.0.0.1/tcp/0").unwrap())
         .await
         .unwrap();

@@ -1,6 +1,6 @@
 //! Peers that do what nobody honest does, over real sockets. Whatever they try, others are served.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
 use kwaainet_network::record::{RECORDS, RecordsMessage};
@@ -22,7 +22,7 @@ const ECHO: Protocol = Protocol {
 
 /// Where the victim is, in libp2p's words.
 fn target(victim: &P2p) -> (libp2p::PeerId, Multiaddr) {
-    let (peer, at) = victim.addresses()[0].split_peer().unwrap();
+    let (peer, at) = victim.addresses().remove(0).split_peer().unwrap();
     let peer = libp2p::PeerId::from_bytes(&peer.to_bytes()).unwrap();
     (peer, at.as_str().parse().unwrap())
 }
@@ -302,10 +302,10 @@ async fn a_flood_of_reservations_ends_at_a_limit() {
         }
     }
     let why = refused.expect("there is a limit").to_string();
-    assert!((4..=40).contains(&taken), "{taken}: {why}");
+    assert!((4..=70).contains(&taken), "{taken}: {why}");
     // Others have places.
     let hidden = common::node(false).await;
-    let circuit = format!("{}/p2p-circuit", relay.addresses()[0]);
+    let circuit = format!("{}/p2p-circuit", relay.addresses().remove(0));
     hidden.listen(Address::new(circuit).unwrap()).await.unwrap();
     common::until(|| {
         hidden
@@ -353,7 +353,7 @@ async fn a_peer_that_never_reads_holds_up_itself_alone() {
 async fn sockets_that_say_nothing_keep_nobody_out() {
     let victim = common::node(true).await;
     serve(&victim);
-    let (_, at) = victim.addresses()[0].split_peer().unwrap();
+    let (_, at) = victim.addresses().remove(0).split_peer().unwrap();
     let port: u16 = at.as_str().rsplit('/').next().unwrap().parse().unwrap();
     let mut sockets = vec![];
     for which in 0..200_usize {
@@ -371,7 +371,7 @@ async fn sockets_that_say_nothing_keep_nobody_out() {
     let door = common::elsewhere(&victim).await;
     other.dial(victim.local_peer(), vec![door]).await.unwrap();
     // And the silent are shown out.
-    let begun = Instant::now();
+    let begun = tokio::time::Instant::now();
     for mut socket in sockets {
         let mut said = vec![];
         let read = tokio::io::AsyncReadExt::read_to_end(&mut socket, &mut said);
