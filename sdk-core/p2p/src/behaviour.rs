@@ -3,6 +3,8 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
+use kwaainet_network::PeerId;
+use libp2p::allow_block_list::{self, AllowedPeers};
 use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
@@ -11,6 +13,7 @@ use libp2p::{StreamProtocol, identify, identity, kad, ping, relay};
 #[cfg(feature = "direct")]
 use crate::direct::Direct;
 use crate::doorstep::Doorstep;
+use crate::ids;
 use crate::network::{Contact, Setup};
 use crate::substreams::Substreams;
 
@@ -33,6 +36,7 @@ const LOOKUP: Duration = Duration::from_secs(20);
 pub(crate) struct Behaviour {
     pub(crate) limits: connection_limits::Behaviour,
     pub(crate) doorstep: Doorstep,
+    pub(crate) allowed: Toggle<allow_block_list::Behaviour<AllowedPeers>>,
     pub(crate) identify: identify::Behaviour,
     pub(crate) ping: ping::Behaviour,
     pub(crate) kad: kad::Behaviour<kad::store::MemoryStore>,
@@ -61,6 +65,7 @@ impl Behaviour {
         Self {
             limits: connection_limits::Behaviour::new(limits),
             doorstep: Doorstep::default(),
+            allowed: setup.allowed.as_deref().map(allowing).into(),
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping),
             kad: routing(peer, setup.serves),
@@ -71,6 +76,14 @@ impl Behaviour {
             streams: Substreams::default(),
         }
     }
+}
+
+fn allowing(peers: &[PeerId]) -> allow_block_list::Behaviour<AllowedPeers> {
+    let mut allowed = allow_block_list::Behaviour::default();
+    for peer in peers.iter().filter_map(|peer| ids::theirs(*peer)) {
+        allowed.allow_peer(peer);
+    }
+    allowed
 }
 
 /// What a relay does for others. Circuit relay v2 was made for the few messages that open two routers, and its defaults

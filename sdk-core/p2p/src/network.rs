@@ -61,6 +61,8 @@ pub struct Setup {
     pub relays: bool,
     /// How others come to us, and we to them.
     pub contact: Contact,
+    /// Who may connect, where not everybody may: nobody else is called, or let in.
+    pub allowed: Option<Vec<PeerId>>,
     /// How often the round trip to every peer is measured.
     pub ping_every: Option<Duration>,
     /// How long a connection without streams stays open.
@@ -156,6 +158,11 @@ impl P2p {
         self.shared.lock().relay
     }
 
+    /// Who was refused and why, since this was asked last, in a sentence each. Of many that say the same there is one.
+    pub fn refusals(&self) -> Vec<String> {
+        self.shared.lock().refusals.take()
+    }
+
     /// Connects to peers that are known from elsewhere, and asks them for others. How many were reached. A node that is
     /// [`Contact::Relayed`] uses them as relays, and shows its address to them.
     pub async fn bootstrap(&self, known: Vec<(PeerId, Address)>) -> usize {
@@ -193,6 +200,9 @@ impl P2p {
         self.command(Command::RoundTrip { peer: id, reply }).await?;
         match within(&*self.clock, UNANSWERED, answer).await {
             Some(Ok(trip)) => Ok(trip.as_secs_f64() * 1000.0),
+            Some(Err(_)) => Err(unreachable(
+                "it closed the connection; it may know us too little, or be too busy",
+            )),
             _ => Err(unreachable("it does not answer")),
         }
     }

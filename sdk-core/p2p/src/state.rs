@@ -1,6 +1,6 @@
 //! What the driver knows, and the handles read.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -45,7 +45,38 @@ pub(crate) struct State {
     /// Who may see our address, where nobody else may.
     pub(crate) told_of: BTreeSet<libp2p::PeerId>,
     pub(crate) relay: RelayLoad,
+    pub(crate) refusals: Refusals,
     pub(crate) closed: bool,
+}
+
+/// Sentences about who was refused, for people.
+#[derive(Debug, Default)]
+pub(crate) struct Refusals {
+    /// The last ones, each once: who is refused tries again, and would fill a screen.
+    last: VecDeque<String>,
+    /// How many of them nobody has taken yet.
+    new: usize,
+}
+
+impl Refusals {
+    const LAST: usize = 16;
+
+    pub(crate) fn note(&mut self, refusal: String) {
+        if self.last.contains(&refusal) {
+            return;
+        }
+        if self.last.len() >= Self::LAST {
+            self.last.pop_front();
+        }
+        self.last.push_back(refusal);
+        self.new = (self.new + 1).min(Self::LAST);
+    }
+
+    pub(crate) fn take(&mut self) -> Vec<String> {
+        let told = self.last.len() - self.new;
+        self.new = 0;
+        self.last.iter().skip(told).cloned().collect()
+    }
 }
 
 impl Shared {

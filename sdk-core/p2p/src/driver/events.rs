@@ -1,12 +1,14 @@
 //! What happens in the swarm, and what is made of it.
 
 use kwaainet_network::Reach;
+use libp2p::allow_block_list::NotAllowed;
 use libp2p::core::ConnectedPoint;
 use libp2p::core::transport::ListenerId;
-use libp2p::swarm::SwarmEvent;
+use libp2p::multiaddr::Protocol;
+use libp2p::swarm::{ListenError, SwarmEvent};
 use libp2p::{Multiaddr, identify, kad, ping, relay};
 
-use super::{Connection, Driver, MOST_ADDRESSES, why};
+use super::{Connection, Driver, MOST_ADDRESSES, root, why};
 use crate::behaviour::{BehaviourEvent, KAD};
 use crate::ids::{self, without_peer};
 use crate::state::Connected;
@@ -36,6 +38,8 @@ impl Driver {
                 if num_established == 0 {
                     self.introduced.remove(&peer_id);
                     self.give_up(peer_id, "its relay is gone");
+                    // Whoever waits for a round trip is told.
+                    self.trips.retain(|(of, _)| *of != peer_id);
                 }
             }
             SwarmEvent::OutgoingConnectionError {
@@ -48,6 +52,24 @@ impl Driver {
                     self.give_up(peer, &why);
                 }
                 self.answer_dials(|id, _| id == connection_id, &Err(why));
+            }
+            SwarmEvent::IncomingConnectionError {
+                send_back_addr,
+                error,
+                peer_id,
+                ..
+            } => {
+                let who = peer_id.map_or_else(|| source(&send_back_addr), |peer| peer.to_string());
+                let refusal = match &error {
+                    ListenError::Denied { cause } if cause.downcast_ref::<NotAllowed>().is_some() => {
+                        "it is none of those who may connect".to_owned()
+                    }
+                    other => root(other),
+                };
+                self.shared
+                    .lock()
+                    .refusals
+                    .note(format!("{who} was refused: {refusal}"));
             }
             SwarmEvent::NewListenAddr { listener_id, address } => self.listen(listener_id, address),
             // Where AutoNAT was answered. (Of its relay's addresses a listener has told already.)
@@ -226,4 +248,14 @@ impl Driver {
         };
         drop(reply.send(peers.into_iter().filter_map(known).collect()));
     }
+}
+
+/// Where somebody calls from, without the port, which is another each time.
+fn source(address: &Multiaddr) -> String {
+    let ip = address.iter().find_map(|part| match part {
+        Protocol::Ip4(ip) => Some(ip.to_string()),
+        Protocol::Ip6(ip) => Some(ip.to_string()),
+        _ => None,
+    });
+    ip.unwrap_or_else(|| "somebody behind a relay".to_owned())
 }

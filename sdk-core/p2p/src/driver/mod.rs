@@ -10,6 +10,7 @@ use futures::channel::{mpsc, oneshot};
 use futures::{FutureExt, StreamExt};
 use kwaainet_network::{Address, Keypair, NetworkError, PeerId};
 use kwaainet_platform::{BoxFuture, Clock, boxed};
+use libp2p::allow_block_list::NotAllowed;
 use libp2p::core::transport::timeout::TransportTimeout;
 use libp2p::core::transport::{OrTransport, upgrade};
 use libp2p::core::{ConnectedPoint, Transport};
@@ -341,6 +342,9 @@ fn why(error: &DialError) -> String {
         DialError::NoAddresses => "no address of it is known".to_owned(),
         DialError::WrongPeerId { obtained, .. } => format!("{obtained} answers at its address"),
         DialError::LocalPeerId { .. } => "that is this node itself".to_owned(),
+        DialError::Denied { cause } if cause.downcast_ref::<NotAllowed>().is_some() => {
+            "it is none of those with whom this node may connect".to_owned()
+        }
         DialError::Transport(tried) => {
             let said = tried
                 .iter()

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use kwaainet_network::{Address, Keypair, Network as _};
+use kwaainet_network::{Address, Keypair, Network as _, PeerId};
 use kwaainet_p2p::{Contact, P2p, Parts, Setup};
 use kwaainet_platform::{BoxFuture, Clock, SeededRandom, boxed};
 use libp2p::core::{Transport, upgrade};
@@ -81,6 +81,15 @@ pub(crate) async fn relay() -> P2p {
 pub(crate) async fn reached(contact: Contact) -> P2p {
     join(Setup {
         contact,
+        ..Setup::default()
+    })
+    .await
+}
+
+/// A node that knows these peers, and no others.
+pub(crate) async fn knows(peers: &[PeerId]) -> P2p {
+    join(Setup {
+        allowed: Some(peers.to_vec()),
         ..Setup::default()
     })
     .await

@@ -1,5 +1,4 @@
 //! libp2p over TCP on this machine: what every network must do, and what it must bear.
-#![cfg(not(target_family = "wasm"))]
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod common;

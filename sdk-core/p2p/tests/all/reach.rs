@@ -120,3 +120,31 @@ async fn another_relay_is_asked_when_one_vanishes() {
     assert_eq!(through_relays(&node).len(), 1, "the old one is said no more");
     assert_eq!(other.relay_load().reservations, 1);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_not_on_the_list_is_neither_let_in_nor_called() {
+    let (friend, stranger) = (common::node(false).await, common::node(false).await);
+    let closed = common::knows(&[friend.local_peer()]).await;
+    friend
+        .dial(closed.local_peer(), closed.addresses())
+        .await
+        .unwrap();
+    assert!(friend.ping(closed.local_peer()).await.is_ok());
+    // The handshake proves who it is, so that it ends only then.
+    let _ = stranger.dial(closed.local_peer(), closed.addresses()).await;
+    until(|| stranger.peers().is_empty()).await;
+    let said = closed.refusals();
+    let told = format!(
+        "{} was refused: it is none of those who may connect",
+        stranger.local_peer()
+    );
+    assert_eq!(said, [told]);
+    assert!(closed.refusals().is_empty(), "it is told once");
+    let error = closed
+        .dial(stranger.local_peer(), stranger.addresses())
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("may connect"), "{error}");
+    let peers: Vec<_> = closed.peers().iter().map(|info| info.peer).collect();
+    assert_eq!(peers, [friend.local_peer()]);
+}
