@@ -1,16 +1,20 @@
-//! Sockets for the network: TCP, QUIC and WebSocket, on a runtime of their own.
+//! Sockets for the network: TCP, QUIC and WebSocket, on a runtime of their own; and the key of a private network.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures::{AsyncRead, AsyncWrite};
 use kwaainet_network::Keypair;
 use kwaainet_p2p::{P2p, Parts, Setup};
 use kwaainet_types::ErrorCode;
-use libp2p::core::Transport as _;
+use libp2p::core::Transport;
 use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::transport::timeout::{TransportTimeout, TransportTimeoutError};
 use libp2p::core::transport::{Boxed, upgrade};
+use libp2p::pnet::{PnetConfig, PreSharedKey};
 use libp2p::{dns, identity, noise, quic, tcp, websocket, yamux};
 
 use super::{SystemClock, SystemRandom};
@@ -20,6 +24,8 @@ use crate::HostError;
 const KEY_FILE: &str = "peer.key";
 /// Threads that move bytes.
 const THREADS: usize = 2;
+/// In a private network, until both have understood each other. The core gives every handshake 8 seconds.
+const WORDS: Duration = Duration::from_secs(6);
 
 /// A node of the network, and what runs it. When it is dropped, the node has left.
 #[derive(Debug)]
@@ -32,11 +38,12 @@ pub struct Node {
     pub runtime: tokio::runtime::Runtime,
 }
 
-/// Joins with the key of this machine, or with one that is forgotten afterwards.
+/// Joins with the key of this machine, or with one that is forgotten afterwards; a private network with its key file.
 ///
 /// # Errors
-/// [`HostError`] if the key cannot be read or kept, or the system gives no threads or sockets.
-pub fn open_node(data_dir: Option<&Path>, setup: &Setup) -> Result<Node, HostError> {
+/// [`HostError`] if a key cannot be read or kept, or the system gives no threads or sockets.
+pub fn open_node(data_dir: Option<&Path>, setup: &Setup, psk: Option<&Path>) -> Result<Node, HostError> {
+    let psk = psk.map(network_key).transpose()?;
     let keypair = match data_dir {
         Some(folder) => key_of(folder)?,
         None => Keypair::generate(&SystemRandom),
@@ -49,7 +56,7 @@ pub fn open_node(data_dir: Option<&Path>, setup: &Setup) -> Result<Node, HostErr
     // Transports take hold of the runtime when they are made.
     let entered = runtime.enter();
     let parts = Parts {
-        transport: transport(&keypair)?,
+        transport: transport(&keypair, psk)?,
         spawn: Arc::new(move |future| drop(spawner.spawn(future))),
         clock: Arc::new(SystemClock::default()),
         random: Arc::new(SystemRandom),
@@ -64,31 +71,106 @@ pub fn open_node(data_dir: Option<&Path>, setup: &Setup) -> Result<Node, HostErr
     })
 }
 
-fn transport(keypair: &Keypair) -> Result<Boxed<(libp2p::PeerId, StreamMuxerBox)>, HostError> {
+fn transport(keypair: &Keypair, psk: Option<PreSharedKey>) -> Result<Boxed<Secured>, HostError> {
     let refused = |error: String| HostError::node(ErrorCode::Internal, error);
     let keypair =
         identity::Keypair::ed25519_from_bytes(keypair.seed()).map_err(|error| refused(error.to_string()))?;
     let noise = noise::Config::new(&keypair).map_err(|error| refused(error.to_string()))?;
     let plain = || tcp::tokio::Transport::new(tcp::Config::default());
-    let web = websocket::Config::new(dns::tokio::Transport::system(plain())?)
-        .upgrade(upgrade::Version::V1Lazy)
-        .authenticate(noise.clone())
-        .multiplex(yamux::Config::default());
-    let streams = plain()
-        .upgrade(upgrade::Version::V1Lazy)
-        .authenticate(noise)
-        .multiplex(yamux::Config::default());
-    let quic = quic::tokio::Transport::new(quic::Config::new(&keypair))
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
-    let streams = streams.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
-    let named = quic.or_transport(streams).map(|either, _| either.into_inner());
+    let web = websocket::Config::new(dns::tokio::Transport::system(plain())?);
+    let web = secured(web, noise.clone(), psk);
+    let streams = secured(plain(), noise, psk);
+    // QUIC encrypts by itself, and has no place for a network's key.
+    let named = if psk.is_some() {
+        streams
+    } else {
+        quic::tokio::Transport::new(quic::Config::new(&keypair))
+            .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+            .or_transport(streams)
+            .map(|either, _| either.into_inner())
+            .boxed()
+    };
     // WebSocket first: names are resolved only when dialling, so the other would take its addresses, and fail.
     let named = dns::tokio::Transport::system(named)?;
     Ok(web
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
         .or_transport(named)
         .map(|either, _| either.into_inner())
         .boxed())
+}
+
+/// A connection that is encrypted, and carries streams.
+type Secured = (libp2p::PeerId, StreamMuxerBox);
+
+/// Encrypts what carries bytes; in a private network for those only who have its key, before anything else is said.
+fn secured<T>(bytes: T, noise: noise::Config, psk: Option<PreSharedKey>) -> Boxed<Secured>
+where
+    T: Transport<Output: AsyncRead + AsyncWrite + Unpin + Send, Error: Send + Sync> + Send + Unpin + 'static,
+    T::Dial: Send,
+    T::ListenerUpgrade: Send,
+{
+    match psk {
+        None => multiplexed(bytes, noise),
+        Some(key) => {
+            let private = bytes.and_then(move |socket, _| PnetConfig::new(key).handshake(socket));
+            // To each side the other's words are noise if the keys differ, which may read as a long word that never ends.
+            TransportTimeout::new(multiplexed(private, noise), WORDS)
+                .map_err(|error| match error {
+                    TransportTimeoutError::Other(error) if is_of_socket(&error) => error,
+                    _ => io::Error::other(WrongKey),
+                })
+                .boxed()
+        }
+    }
+}
+
+fn multiplexed<T>(bytes: T, noise: noise::Config) -> Boxed<Secured>
+where
+    T: Transport<Output: AsyncRead + AsyncWrite + Unpin + Send, Error: Send + Sync> + Send + Unpin + 'static,
+    T::Dial: Send,
+    T::ListenerUpgrade: Send,
+{
+    bytes
+        .upgrade(upgrade::Version::V1Lazy)
+        .authenticate(noise)
+        .multiplex(yamux::Config::default())
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+        .boxed()
+}
+
+/// Whether nobody could be spoken with at all.
+fn is_of_socket(error: &io::Error) -> bool {
+    let mut inner: &dyn std::error::Error = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    let refused = [
+        io::ErrorKind::ConnectionRefused,
+        io::ErrorKind::HostUnreachable,
+        io::ErrorKind::NetworkUnreachable,
+    ];
+    inner
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| refused.contains(&error.kind()))
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "it does not speak as members of this private network do: the keys (--psk) may differ, or one has none"
+)]
+struct WrongKey;
+
+/// Reads the key of a private network, in the format that Kubo and js-libp2p write (swarm.key): three lines,
+/// `/key/swarm/psk/1.0.0/`, `/base16/` and 64 hexadecimal digits.
+fn network_key(path: &Path) -> Result<PreSharedKey, HostError> {
+    let text = fs::read_to_string(path).map_err(|error| HostError::file(path, error))?;
+    // The crate's reader cuts the digits in pairs of bytes.
+    let read = if text.is_ascii() { text.parse().ok() } else { None };
+    read.ok_or_else(|| HostError::Config {
+        path: path.to_owned(),
+        reason: "this is no key of a private network: that has three lines, /key/swarm/psk/1.0.0/, /base16/ and 64 \
+                 hexadecimal digits"
+            .to_owned(),
+    })
 }
 
 /// The key of this machine, made when there is none.

@@ -1,6 +1,7 @@
 //! Peers, keys and addresses, as libp2p writes them.
 
 use kwaainet_network::{Address, Keypair, NetworkError, PeerId};
+use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, identity};
 
 pub(crate) fn theirs(peer: PeerId) -> Option<libp2p::PeerId> {
@@ -24,6 +25,43 @@ pub(crate) fn multiaddr(address: &Address) -> Result<Multiaddr, NetworkError> {
 /// `None` for an address that is longer than any real one.
 pub(crate) fn address(multiaddr: &Multiaddr) -> Option<Address> {
     Address::new(multiaddr.to_string())
+}
+
+/// An address without the peer that it ends with.
+pub(crate) fn without_peer(mut address: Multiaddr) -> Multiaddr {
+    if let Some(Protocol::P2p(_)) = address.iter().last() {
+        address.pop();
+    }
+    address
+}
+
+/// Whether an address leads through a relay.
+pub(crate) fn is_relayed(address: &Multiaddr) -> bool {
+    address.iter().any(|part| part == Protocol::P2pCircuit)
+}
+
+/// The relay that an address leads through, and where that is.
+pub(crate) fn relay_of(address: &Multiaddr) -> Option<(libp2p::PeerId, Multiaddr)> {
+    if !is_relayed(address) {
+        return None;
+    }
+    let before: Multiaddr = address
+        .iter()
+        .take_while(|part| *part != Protocol::P2pCircuit)
+        .collect();
+    match before.iter().last() {
+        Some(Protocol::P2p(relay)) => Some((relay, without_peer(before))),
+        _ => None,
+    }
+}
+
+/// Whether an address means something on one machine only.
+pub(crate) fn is_loopback(address: &Multiaddr) -> bool {
+    address.iter().any(|part| match part {
+        Protocol::Ip4(ip) => ip.is_loopback(),
+        Protocol::Ip6(ip) => ip.is_loopback(),
+        _ => false,
+    })
 }
 
 #[cfg(test)]

@@ -1,10 +1,19 @@
 //! What the driver knows, and the handles read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use kwaainet_network::{Address, PeerId, PeerInfo, Reach};
+
+/// What a relay does for others at the moment.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct RelayLoad {
+    /// Peers that keep a place here.
+    pub reservations: usize,
+    /// Connections that lead through here.
+    pub circuits: usize,
+}
 
 /// Bytes of messages with one peer.
 #[derive(Debug, Default)]
@@ -29,9 +38,45 @@ pub(crate) struct State {
     pub(crate) peers: BTreeMap<PeerId, Connected>,
     /// Of connections and streams. A stream may come in before the driver has heard of its connection.
     traffic: BTreeMap<PeerId, Weak<Traffic>>,
-    /// Where we listen, without our id.
+    /// Where we listen, without our id; through relays, too.
     pub(crate) listening: Vec<Address>,
+    /// Where others have reached us besides, because a router passes it on.
+    pub(crate) confirmed: Vec<Address>,
+    /// Who may see our address, where nobody else may.
+    pub(crate) told_of: BTreeSet<libp2p::PeerId>,
+    pub(crate) relay: RelayLoad,
+    pub(crate) refusals: Refusals,
     pub(crate) closed: bool,
+}
+
+/// Sentences about who was refused, for people.
+#[derive(Debug, Default)]
+pub(crate) struct Refusals {
+    /// The last ones, each once: who is refused tries again, and would fill a screen.
+    last: VecDeque<String>,
+    /// How many of them nobody has taken yet.
+    new: usize,
+}
+
+impl Refusals {
+    const LAST: usize = 16;
+
+    pub(crate) fn note(&mut self, refusal: String) {
+        if self.last.contains(&refusal) {
+            return;
+        }
+        if self.last.len() >= Self::LAST {
+            self.last.pop_front();
+        }
+        self.last.push_back(refusal);
+        self.new = (self.new + 1).min(Self::LAST);
+    }
+
+    pub(crate) fn take(&mut self) -> Vec<String> {
+        let told = self.last.len() - self.new;
+        self.new = 0;
+        self.last.iter().skip(told).cloned().collect()
+    }
 }
 
 impl Shared {
@@ -66,6 +111,12 @@ impl Shared {
 }
 
 impl State {
+    /// Addresses that lead through relays.
+    pub(crate) fn through_relays(&self) -> usize {
+        let relayed = self.listening.iter().map(Address::as_str);
+        relayed.filter(|at| at.contains("/p2p-circuit")).count()
+    }
+
     pub(crate) fn traffic(&mut self, peer: PeerId) -> Arc<Traffic> {
         if let Some(counted) = self.traffic.get(&peer).and_then(Weak::upgrade) {
             return counted;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use kwaainet_network::{Address, Keypair, Network as _};
-use kwaainet_p2p::{P2p, Parts, Setup};
+use kwaainet_network::{Address, Keypair, Network as _, PeerId};
+use kwaainet_p2p::{Contact, P2p, Parts, Setup};
 use kwaainet_platform::{BoxFuture, Clock, SeededRandom, boxed};
 use libp2p::core::{Transport, upgrade};
 use libp2p::{identity, noise, tcp, yamux};
@@ -34,6 +34,7 @@ impl Clock for Tokio {
     }
 }
 
+/// Every node has a key of its own.
 static SEEDS: AtomicU8 = AtomicU8::new(1);
 
 /// A node that listens on a port of its own; it routes, and keeps records, if it `serves`.
@@ -46,9 +47,24 @@ pub(crate) async fn node(serves: bool) -> P2p {
     .await
 }
 
-/// A node that dials from this address of this machine.
-pub(crate) async fn node_from(address: &str) -> P2p {
-    join_at(Setup::default(), address).await
+/// An address at which a node is reached from 127.0.0.2: for it, that is another machine than 127.0.0.1.
+pub(crate) async fn elsewhere(node: &P2p) -> Address {
+    let (peer, at) = node.addresses().remove(0).split_peer().unwrap();
+    let port: u16 = at.as_str().rsplit('/').next().unwrap().parse().unwrap();
+    let door = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = Address::new(format!(
+        "/ip4/127.0.0.1/tcp/{}/p2p/{peer}",
+        door.local_addr().unwrap().port()
+    ));
+    tokio::spawn(async move {
+        while let Ok((mut inside, _)) = door.accept().await {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+            let mut outside = socket.connect(([127, 0, 0, 1], port).into()).await.unwrap();
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut inside, &mut outside).await });
+        }
+    });
+    address.unwrap()
 }
 
 /// A node through which others are reached.
@@ -61,11 +77,25 @@ pub(crate) async fn relay() -> P2p {
     .await
 }
 
-async fn join(setup: Setup) -> P2p {
-    join_at(setup, "127.0.0.1").await
+/// A node that others reach in this way.
+pub(crate) async fn reached(contact: Contact) -> P2p {
+    join(Setup {
+        contact,
+        ..Setup::default()
+    })
+    .await
 }
 
-async fn join_at(setup: Setup, address: &str) -> P2p {
+/// A node that knows these peers, and no others.
+pub(crate) async fn knows(peers: &[PeerId]) -> P2p {
+    join(Setup {
+        allowed: Some(peers.to_vec()),
+        ..Setup::default()
+    })
+    .await
+}
+
+async fn join(setup: Setup) -> P2p {
     let keypair = Keypair::from_seed([SEEDS.fetch_add(1, Ordering::Relaxed); 32]);
     let theirs = identity::Keypair::ed25519_from_bytes(keypair.seed()).unwrap();
     let transport = tcp::tokio::Transport::new(tcp::Config::default())
@@ -81,11 +111,26 @@ async fn join_at(setup: Setup, address: &str) -> P2p {
         random: Arc::new(SeededRandom::new(1)),
     };
     let node = P2p::new(&keypair, &setup, parts).unwrap();
-    node.listen(Address::new(format!("/ip4/{address}/tcp/0")).unwrap())
+    if setup.contact == Contact::Relayed {
+        return node;
+    }
+    node.listen(Address::new("/ip4/127.0.0.1/tcp/0").unwrap())
         .await
         .unwrap();
     while node.addresses().is_empty() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     node
+}
+
+/// Waits for what takes a moment on another thread.
+pub(crate) async fn until(so: impl Fn() -> bool) {
+    let waiting = async {
+        while !so() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), waiting)
+        .await
+        .unwrap();
 }
