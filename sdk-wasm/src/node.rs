@@ -70,7 +70,9 @@ impl std::fmt::Debug for NodeHandle {
 #[wasm_bindgen]
 pub async fn start_node(
     #[wasm_bindgen(unchecked_param_type = "StartOptions")] options: JsValue,
-    #[wasm_bindgen(unchecked_optional_param_type = "(seed: Uint8Array) => { port: MessagePort; end: () => void }")]
+    #[wasm_bindgen(
+        unchecked_optional_param_type = "(seed: Uint8Array, known: string[]) => { port: MessagePort; end: () => void }"
+    )]
     start_network: Option<Function>,
 ) -> Result<NodeHandle, JsError> {
     let options: StartOptions = serde_wasm_bindgen::from_value(options)

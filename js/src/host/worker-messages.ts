@@ -30,4 +30,6 @@ export interface NetworkStart {
   readonly wasm: string;
   /** The secret of this visit's key. */
   readonly seed: Uint8Array;
+  /** Addresses of the peers that are called first, and that relay. */
+  readonly known: readonly string[];
 }

@@ -18,10 +18,10 @@ scope.onmessage = (event) => {
   if (port !== undefined) void start(event.data, port);
 };
 
-async function start({ wasm, seed }: NetworkStart, port: MessagePort): Promise<void> {
+async function start({ wasm, seed, known }: NetworkStart, port: MessagePort): Promise<void> {
   try {
     await init({ module_or_path: wasm });
-    await start_network(seed, port);
+    await start_network(seed, port, [...known]);
     scope.close();
   } catch (error) {
     // Closing tells the node that there is no network.

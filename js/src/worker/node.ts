@@ -78,12 +78,12 @@ export async function startNode({
 /** Starts libp2p in a worker of its own; nothing of it is fetched before that. A service worker has no workers. */
 function networkOf({ network, wasmNetwork }: Deployment["assets"]): NetworkStarter | undefined {
   if (typeof Worker === "undefined") return undefined;
-  return (seed) => {
+  return (seed, known) => {
     const { port1, port2 } = new MessageChannel();
     const worker = makeWorker(network, new URL(network).origin !== location.origin);
     // Its end closes the port, which is how the node learns of it.
     worker.onerror = () => worker.terminate();
-    const start: NetworkStart = { wasm: wasmNetwork, seed };
+    const start: NetworkStart = { wasm: wasmNetwork, seed, known };
     worker.postMessage(start, [port2]);
     return { port: port1, end: () => worker.terminate() };
   };

@@ -97,18 +97,12 @@ impl NetworkBehaviour for Doorstep {
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         match event {
             FromSwarm::ConnectionEstablished(established) => {
-<<<<<<< HEAD
-                drop(self.waiting.remove(&established.connection_id))
-            }
-            FromSwarm::ListenFailure(failed) => drop(self.waiting.remove(&failed.connection_id)),
-=======
                 if let Some((_, open)) = self.inbound.get_mut(&established.connection_id) {
                     *open = true;
                 }
             }
             FromSwarm::ConnectionClosed(closed) => drop(self.inbound.remove(&closed.connection_id)),
             FromSwarm::ListenFailure(failed) => drop(self.inbound.remove(&failed.connection_id)),
->>>>>>> reach
             _ => {}
         }
     }

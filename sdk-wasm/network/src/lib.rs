@@ -7,9 +7,9 @@
 use std::sync::Arc;
 
 use kwaainet_browser::{BrowserClock, BrowserRandom, bytes_over, spawn};
-use kwaainet_network::Keypair;
 use kwaainet_network::remote::{Port, serve_remote};
-use kwaainet_p2p::{P2p, Parts, Setup};
+use kwaainet_network::{Address, Keypair};
+use kwaainet_p2p::{Contact, P2p, Parts, Setup};
 use libp2p::core::Transport as _;
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::{Boxed, upgrade};
@@ -19,11 +19,15 @@ use web_sys::MessagePort;
 
 /// Joins with the key that grows from these 32 bytes, serves the port, and returns when its other end is gone.
 ///
+/// The peers at the known addresses are the only ones that learn where this visitor is, and the only relays that are used.
+///
 /// # Errors
 /// A sentence, where the seed is none or this is no worker.
 #[wasm_bindgen]
-pub async fn start_network(seed: Vec<u8>, port: MessagePort) -> Result<(), JsError> {
-    let seed = seed.try_into().map_err(|_: Vec<u8>| JsError::new("a seed has 32 bytes"))?;
+pub async fn start_network(seed: Vec<u8>, port: MessagePort, known: Vec<String>) -> Result<(), JsError> {
+    let seed = seed
+        .try_into()
+        .map_err(|_: Vec<u8>| JsError::new("a seed has 32 bytes"))?;
     let keypair = Keypair::from_seed(seed);
     let clock = BrowserClock::new().map_err(|_| JsError::new("this worker has no MessageChannel"))?;
     let clock = Arc::new(clock);
@@ -33,8 +37,20 @@ pub async fn start_network(seed: Vec<u8>, port: MessagePort) -> Result<(), JsErr
         clock: Arc::clone(&clock) as _,
         random: Arc::new(BrowserRandom),
     };
-    let network = P2p::new(&keypair, &Setup::default(), parts)?;
+    let setup = Setup {
+        contact: Contact::Relayed,
+        ..Setup::default()
+    };
+    let network = P2p::new(&keypair, &setup, parts)?;
+    let known = known
+        .into_iter()
+        .filter_map(|address| Address::new(address)?.split_peer());
+    let known: Vec<_> = known.collect();
     let (to, from) = bytes_over(port);
+    spawn({
+        let network = network.clone();
+        async move { drop(network.bootstrap(known).await) }
+    });
     serve_remote(Arc::new(network), clock, Port { to, from }).await;
     Ok(())
 }

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use js_sys::{Function, Reflect, Uint8Array};
+use js_sys::{Array, Function, Reflect, Uint8Array};
 use kwaainet_browser::{bytes_over, spawn};
 use kwaainet_network::remote::{Port, RemoteNetwork};
-use kwaainet_network::{Keypair, Network};
+use kwaainet_network::{Address, Keypair, Network, PeerId};
 use kwaainet_node::NetworkHost;
 use kwaainet_platform::{BoxFuture, boxed};
 use wasm_bindgen::prelude::*;
 use web_sys::MessagePort;
 
-/// Calls this function with a secret of 32 bytes; it gives `{ port, end }`: one end of a port to a worker in which
+/// Calls this function with a secret of 32 bytes and the addresses of known peers; it gives `{ port, end }`: one end of a port to a worker in which
 /// `start_network` has the other, and what ends that worker. A service worker has no such function.
 pub(crate) struct WorkerNetwork(pub(crate) Option<Function>);
 
@@ -23,19 +23,27 @@ impl std::fmt::Debug for WorkerNetwork {
 
 impl WorkerNetwork {
     /// `None` where the browser starts none.
-    fn worker(&self, keypair: &Keypair) -> Option<(MessagePort, Function)> {
+    fn worker(&self, keypair: &Keypair, known: &[(PeerId, Address)]) -> Option<(MessagePort, Function)> {
         let seed = Uint8Array::from(keypair.seed().as_slice());
-        let made = self.0.as_ref()?.call1(&JsValue::NULL, &seed).ok()?;
+        let known: Array = known
+            .iter()
+            .map(|(peer, address)| JsValue::from(format!("{address}/p2p/{peer}")))
+            .collect();
+        let made = self.0.as_ref()?.call2(&JsValue::NULL, &seed, &known).ok()?;
         let part = |name: &str| Reflect::get(&made, &name.into()).ok();
         Some((part("port")?.dyn_into().ok()?, part("end")?.dyn_into().ok()?))
     }
 }
 
 impl NetworkHost for WorkerNetwork {
-    fn start<'a>(&'a self, keypair: &'a Keypair) -> BoxFuture<'a, Result<Arc<dyn Network>, String>> {
+    fn start<'a>(
+        &'a self,
+        keypair: &'a Keypair,
+        known: &'a [(PeerId, Address)],
+    ) -> BoxFuture<'a, Result<Arc<dyn Network>, String>> {
         boxed(async move {
             let (port, end) = self
-                .worker(keypair)
+                .worker(keypair, known)
                 .ok_or("no worker can be started here for the network of peers")?;
             let (to, from) = bytes_over(port);
             let connected = RemoteNetwork::connect(Port { to, from }).await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::future::{Either, join, join_all, select};
 use kwaainet_network::swarm::Limits;
-use kwaainet_network::{Keypair, Network, NetworkError, Reach};
+use kwaainet_network::{Address, Keypair, Network, NetworkError, PeerId, Reach};
 use kwaainet_platform::{BoxFuture, MaybeSend, MaybeSync};
 use kwaainet_types::{Event, HelpOthers, NetworkState, NetworkStatus, Origin, PeerStatus, Permit, Via};
 
@@ -34,9 +34,15 @@ const LENT: Limits = Limits {
 pub trait NetworkHost: MaybeSend + MaybeSync {
     /// Begins to take part with this key. Dropping the network ends that.
     ///
+    /// Peers other than the known ones are neither called directly nor shown an address: the known ones relay.
+    ///
     /// # Errors
     /// A sentence that says why there is none.
-    fn start<'a>(&'a self, keypair: &'a Keypair) -> BoxFuture<'a, Result<Arc<dyn Network>, String>>;
+    fn start<'a>(
+        &'a self,
+        keypair: &'a Keypair,
+        known: &'a [(PeerId, Address)],
+    ) -> BoxFuture<'a, Result<Arc<dyn Network>, String>>;
 }
 
 /// What was asked of the node, and what became of it.
@@ -179,21 +185,22 @@ impl KwaaiNetCore {
     }
 
     /// Nobody, if the node is to keep out.
-    fn whom_to_call(&self) -> Option<Vec<PeerAddr>> {
+    fn whom_to_call(&self) -> Option<Vec<(PeerId, Address)>> {
         self.permit::<HelpOthers>().ok()?;
         let wish = lock(&self.participation);
-        let mut peers = wish.asked.clone();
-        peers.extend(self.config().bootstrap.into_iter().map(PeerAddr));
+        let configured = self.config().bootstrap.into_iter().map(PeerAddr);
+        let peers = wish.asked.iter().cloned().chain(configured);
+        let peers: Vec<_> = peers.filter_map(|peer| peer.parse().ok()).collect();
         (!wish.left && !peers.is_empty()).then_some(peers)
     }
 
     /// Ends with the reason.
-    async fn take_part_once(&self, host: &dyn NetworkHost, peers: &[PeerAddr]) -> String {
+    async fn take_part_once(&self, host: &dyn NetworkHost, peers: &[(PeerId, Address)]) -> String {
         // A key for this visit: nobody can tell that it is the same visitor who comes back.
         let mut seed = [0; 32];
         self.platform.random.fill(&mut seed);
         let keypair = Keypair::from_seed(seed);
-        let network = match host.start(&keypair).await {
+        let network = match host.start(&keypair, peers).await {
             Ok(network) => network,
             Err(reason) => return reason,
         };
@@ -206,11 +213,11 @@ impl KwaaiNetCore {
     }
 
     /// Calls the known peers whenever nobody is connected.
-    async fn stay_connected(&self, network: &dyn Network, peers: &[PeerAddr]) -> String {
+    async fn stay_connected(&self, network: &dyn Network, peers: &[(PeerId, Address)]) -> String {
         let mut pause = RETRY;
         loop {
             if network.peers().is_empty() {
-                match self.call(network, peers).await {
+                match call(network, peers).await {
                     Ok(()) => pause = RETRY,
                     Err(NetworkError::Closed) => return "the network ended unexpectedly".to_owned(),
                     Err(error) => {
@@ -224,20 +231,6 @@ impl KwaaiNetCore {
             self.say_state(NetworkState::Joined, None);
             self.platform.clock.sleep(LOOK).await;
         }
-    }
-
-    async fn call(&self, network: &dyn Network, peers: &[PeerAddr]) -> Result<(), NetworkError> {
-        let known = peers.iter().filter_map(|peer| peer.parse().ok());
-        let dialled = known.map(|(peer, address)| network.dial(peer, vec![address]));
-        // Whom nobody could call is as gone as a network that ended.
-        let mut failed = NetworkError::Closed;
-        for outcome in join_all(dialled).await {
-            match outcome {
-                Ok(()) => return Ok(()),
-                Err(error) => failed = error,
-            }
-        }
-        Err(failed)
     }
 
     async fn lend_on(&self) {
@@ -283,6 +276,21 @@ impl KwaaiNetCore {
             network: self.network_status(Origin::Site),
         });
     }
+}
+
+async fn call(network: &dyn Network, peers: &[(PeerId, Address)]) -> Result<(), NetworkError> {
+    let dialled = peers
+        .iter()
+        .map(|(peer, address)| network.dial(*peer, vec![address.clone()]));
+    // Whom nobody could call is as gone as a network that ended.
+    let mut failed = NetworkError::Closed;
+    for outcome in join_all(dialled).await {
+        match outcome {
+            Ok(()) => return Ok(()),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
 }
 
 fn no_network(reason: &str) -> NodeError {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::future::{Either, select};
-use kwaainet_network::{Keypair, MemoryHub, MemoryNetwork, Network};
+use kwaainet_network::{Address, Keypair, MemoryHub, MemoryNetwork, Network, PeerId};
 use kwaainet_node::{Cancel, KwaaiNetCore, NetworkHost};
 use kwaainet_platform::{BoxFuture, Clock, boxed};
 use kwaainet_testkit::{CatalogueBuilder, IdleClock};
@@ -30,7 +30,11 @@ struct Workers {
 }
 
 impl NetworkHost for Workers {
-    fn start<'a>(&'a self, keypair: &'a Keypair) -> BoxFuture<'a, Result<Arc<dyn Network>, String>> {
+    fn start<'a>(
+        &'a self,
+        keypair: &'a Keypair,
+        _known: &'a [(PeerId, Address)],
+    ) -> BoxFuture<'a, Result<Arc<dyn Network>, String>> {
         boxed(async move {
             if self.broken {
                 return Err("this browser has no workers in workers".to_owned());
