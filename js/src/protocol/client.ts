@@ -14,6 +14,7 @@ import type {
   Command,
   Envelope,
   ModelStatus,
+  NetworkStatus,
   Event as NodeEvent,
   Progress,
   Reply,
@@ -169,6 +170,18 @@ export class NodeClient {
 
   async capabilities(): Promise<Capabilities> {
     return (await this.send({ type: "capabilities" })).capabilities;
+  }
+
+  async network(): Promise<NetworkStatus> {
+    return (await this.send({ type: "network" })).network;
+  }
+
+  async joinNetwork(peers: string[]): Promise<NetworkStatus> {
+    return (await this.send({ type: "joinNetwork", peers })).network;
+  }
+
+  async leaveNetwork(): Promise<void> {
+    await this.send({ type: "leaveNetwork" });
   }
 
   #call(command: () => Command, onChunk: (chunk: Chunk) => void, signal?: AbortSignal): Promise<Reply> {
