@@ -31,6 +31,9 @@ interface ReplyTypes {
   loadModel: "loaded";
   deleteModel: "done";
   chat: "chat";
+  network: "network";
+  joinNetwork: "network";
+  leaveNetwork: "done";
 }
 
 export type ReplyTo<C extends Command["type"]> = Extract<Reply, { type: ReplyTypes[C] }>;
@@ -45,6 +48,9 @@ const replyTypes: ReplyTypes = {
   loadModel: "loaded",
   deleteModel: "done",
   chat: "chat",
+  network: "network",
+  joinNetwork: "network",
+  leaveNetwork: "done",
 };
 
 export interface CallOptions {

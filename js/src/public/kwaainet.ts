@@ -5,7 +5,13 @@ import { NodeClient } from "../protocol/client.js";
 import { KwaaiNetError } from "../protocol/errors.js";
 import { type ModelList, toModelList } from "../protocol/openai.js";
 import { asPort } from "../protocol/port.js";
-import type { Capabilities, NetworkStatus, Event as NodeEvent, PeerStatus, Purpose } from "../protocol/types.js";
+import type {
+  Capabilities,
+  NetworkStatus,
+  Event as NodeEvent,
+  PeerStatus,
+  Purpose,
+} from "../protocol/types.js";
 import { type Chat, Completions } from "./chat.js";
 import { type ConsentStatus, Emitter, type KwaaiNetEvents } from "./events.js";
 import { checkOptions, type KwaaiNetOptions } from "./options.js";

@@ -87,7 +87,8 @@ const optionNames = [
 export function checkOptions(raw: Record<string, unknown>, label = (name: string) => name): CheckedOptions {
   const problems: string[] = [];
   const { base, services, privacyCompliance, rewardSplit, maxResources } = raw;
-  const { model, contextLength, kvCache, bootstrap, assistant, host, serviceWorker, siteId, greenBonus } = raw;
+  const { model, contextLength, kvCache, bootstrap, assistant, host, serviceWorker, siteId, greenBonus } =
+    raw;
   for (const name of Object.keys(raw)) {
     if (!optionNames.some((known) => known === name)) {
       problems.push(`unknown option ${label(name)}${didYouMean(label(name), optionNames.map(label))}`);
@@ -171,13 +172,15 @@ function readSplit(value: unknown, complain: () => void): [number, number] | und
 
 function readPeers(value: unknown, label: string, problems: string[]): string[] | undefined {
   if (value === undefined) return undefined;
-  const list: unknown[] = typeof value === "string" ? value.split(",") : Array.isArray(value) ? value : [value];
+  const list: unknown[] =
+    typeof value === "string" ? value.split(",") : Array.isArray(value) ? value : [value];
   const peers = list.map((item) => String(item).trim()).filter((item) => item !== "");
   if (peers.length > mostBootstrap) problems.push(`${label}: name ${mostBootstrap} peers at most`);
   return peers.slice(0, mostBootstrap).filter((peer) => {
     const good = peerAddress.test(peer);
     const example = "/dns4/peer.example.org/tcp/443/wss/p2p/12D3KooW…";
-    if (!good) problems.push(`${label}: ${peer.slice(0, 100)} is no peer's address, write one such as ${example}`);
+    if (!good)
+      problems.push(`${label}: ${peer.slice(0, 100)} is no peer's address, write one such as ${example}`);
     return good;
   });
 }

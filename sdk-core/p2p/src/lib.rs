@@ -11,6 +11,7 @@ mod behaviour;
 mod direct;
 mod doorstep;
 mod driver;
+mod elsewhere;
 mod gate;
 mod ids;
 mod network;
@@ -21,5 +22,6 @@ mod streams;
 mod substreams;
 
 pub use behaviour::AGENT;
+pub use elsewhere::Elsewhere;
 pub use network::{Contact, P2p, Parts, Setup, Spawn};
 pub use state::RelayLoad;

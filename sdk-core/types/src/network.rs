@@ -51,6 +51,7 @@ pub struct PeerStatus {
     /// How it is reached.
     pub via: Via,
     /// Where. Sites are not told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
     /// Bytes of messages sent to it since the connection began.
     pub sent: u64,
@@ -66,8 +67,10 @@ pub struct NetworkStatus {
     /// Whether it takes part.
     pub state: NetworkState,
     /// Why it is not joined, where something went wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Our own id, a new one at each visit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer: Option<String>,
     /// Everybody who is connected.
     pub peers: Vec<PeerStatus>,

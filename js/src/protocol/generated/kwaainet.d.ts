@@ -180,7 +180,7 @@ export interface PeerStatus {
     /**
      * Where. Sites are not told.
      */
-    address: string | undefined;
+    address?: string;
     /**
      * Bytes of messages sent to it since the connection began.
      */
@@ -600,11 +600,11 @@ export interface NetworkStatus {
     /**
      * Why it is not joined, where something went wrong.
      */
-    reason: string | undefined;
+    reason?: string;
     /**
      * Our own id, a new one at each visit.
      */
-    peer: string | undefined;
+    peer?: string;
     /**
      * Everybody who is connected.
      */
