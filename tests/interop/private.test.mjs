@@ -1,6 +1,6 @@
 /**
  * Private networks: js-libp2p and `kwaainet peer` with the same swarm.key speak with each other over TCP and WebSocket;
- * with another, or without one, nobody does. And who is not on a peer's list is shown out.
+ * with another, or without one, nobody does. Who is not on a peer's list is shown out; and a peer may hide.
  */
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
@@ -117,5 +117,32 @@ describe("a peer with a list", { timeout: 60_000 }, () => {
     const { status, stderr } = spawnSync(program, ["peer", "--allow", "me"], { encoding: "utf8" });
     assert.equal(status, 2);
     assert.match(stderr, /me is no peer's id/);
+  });
+});
+
+describe("a peer that hides", { timeout: 60_000 }, () => {
+  test("is reached through its relay, and says no address of its own", async () => {
+    const relay = await ourPeer("--relay");
+    const hidden = await ourPeer("--hidden", "--bootstrap", relay.tcp);
+    try {
+      assert.ok(hidden.addresses.length > 0);
+      for (const address of hidden.addresses)
+        assert.ok(address.includes(`/p2p/${relay.peer}/p2p-circuit/p2p/`));
+      const { code, said } = await ping(hidden.addresses[0]);
+      assert.equal(code, 0, said);
+      const metrics = await (await fetch(`http://127.0.0.1:${relay.control}/metrics`)).text();
+      assert.match(metrics, /^kwaainet_relay_reservations 1$/m);
+    } finally {
+      for (const peer of [hidden, relay]) await peer.stop();
+    }
+  });
+
+  test("needs a relay", async () => {
+    const plain = await ourPeer();
+    try {
+      await assert.rejects(ourPeer("--hidden", "--bootstrap", plain.tcp), /are they relays/);
+    } finally {
+      await plain.stop();
+    }
   });
 });

@@ -1,10 +1,9 @@
-//! Sockets for the network: TCP, QUIC and WebSocket, on a runtime of their own; and the key of a private network.
+//! Sockets for the network: TCP, QUIC and WebSocket, on a runtime of their own.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::{AsyncRead, AsyncWrite};
 use kwaainet_network::Keypair;
@@ -12,11 +11,11 @@ use kwaainet_p2p::{P2p, Parts, Setup};
 use kwaainet_types::ErrorCode;
 use libp2p::core::Transport;
 use libp2p::core::muxing::StreamMuxerBox;
-use libp2p::core::transport::timeout::{TransportTimeout, TransportTimeoutError};
 use libp2p::core::transport::{Boxed, upgrade};
-use libp2p::pnet::{PnetConfig, PreSharedKey};
+use libp2p::pnet::PreSharedKey;
 use libp2p::{dns, identity, noise, quic, tcp, websocket, yamux};
 
+use super::private::{guarded, network_key, protected};
 use super::{SystemClock, SystemRandom};
 use crate::HostError;
 
@@ -24,8 +23,6 @@ use crate::HostError;
 const KEY_FILE: &str = "peer.key";
 /// Threads that move bytes.
 const THREADS: usize = 2;
-/// In a private network, until both have understood each other. The core gives every handshake 8 seconds.
-const WORDS: Duration = Duration::from_secs(6);
 
 /// A node of the network, and what runs it. When it is dropped, the node has left.
 #[derive(Debug)]
@@ -99,7 +96,7 @@ fn transport(keypair: &Keypair, psk: Option<PreSharedKey>) -> Result<Boxed<Secur
 }
 
 /// A connection that is encrypted, and carries streams.
-type Secured = (libp2p::PeerId, StreamMuxerBox);
+pub(super) type Secured = (libp2p::PeerId, StreamMuxerBox);
 
 /// Encrypts what carries bytes; in a private network for those only who have its key, before anything else is said.
 fn secured<T>(bytes: T, noise: noise::Config, psk: Option<PreSharedKey>) -> Boxed<Secured>
@@ -110,16 +107,7 @@ where
 {
     match psk {
         None => multiplexed(bytes, noise),
-        Some(key) => {
-            let private = bytes.and_then(move |socket, _| PnetConfig::new(key).handshake(socket));
-            // To each side the other's words are noise if the keys differ, which may read as a long word that never ends.
-            TransportTimeout::new(multiplexed(private, noise), WORDS)
-                .map_err(|error| match error {
-                    TransportTimeoutError::Other(error) if is_of_socket(&error) => error,
-                    _ => io::Error::other(WrongKey),
-                })
-                .boxed()
-        }
+        Some(key) => guarded(multiplexed(protected(bytes, key), noise)),
     }
 }
 
@@ -135,42 +123,6 @@ where
         .multiplex(yamux::Config::default())
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
         .boxed()
-}
-
-/// Whether nobody could be spoken with at all.
-fn is_of_socket(error: &io::Error) -> bool {
-    let mut inner: &dyn std::error::Error = error;
-    while let Some(source) = inner.source() {
-        inner = source;
-    }
-    let refused = [
-        io::ErrorKind::ConnectionRefused,
-        io::ErrorKind::HostUnreachable,
-        io::ErrorKind::NetworkUnreachable,
-    ];
-    inner
-        .downcast_ref::<io::Error>()
-        .is_some_and(|error| refused.contains(&error.kind()))
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "it does not speak as members of this private network do: the keys (--psk) may differ, or one has none"
-)]
-struct WrongKey;
-
-/// Reads the key of a private network, in the format that Kubo and js-libp2p write (swarm.key): three lines,
-/// `/key/swarm/psk/1.0.0/`, `/base16/` and 64 hexadecimal digits.
-fn network_key(path: &Path) -> Result<PreSharedKey, HostError> {
-    let text = fs::read_to_string(path).map_err(|error| HostError::file(path, error))?;
-    // The crate's reader cuts the digits in pairs of bytes.
-    let read = if text.is_ascii() { text.parse().ok() } else { None };
-    read.ok_or_else(|| HostError::Config {
-        path: path.to_owned(),
-        reason: "this is no key of a private network: that has three lines, /key/swarm/psk/1.0.0/, /base16/ and 64 \
-                 hexadecimal digits"
-            .to_owned(),
-    })
 }
 
 /// The key of this machine, made when there is none.

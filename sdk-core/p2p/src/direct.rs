@@ -6,6 +6,7 @@ use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{PeerId, autonat, dcutr};
 
+use crate::calls_back::CallsBack;
 use crate::network::{Contact, Setup};
 
 /// Addresses at which others say they see us are tried this often, while any is untried.
@@ -16,7 +17,7 @@ pub(crate) struct Direct {
     /// Asks relays to call us where others say they see us (AutoNAT v2). What answers is one of our addresses.
     seen: Toggle<autonat::v2::client::Behaviour>,
     /// Calls others back, who ask the same. Relays do: they are reached by everybody, so that they can tell.
-    calls_back: Toggle<autonat::v2::server::Behaviour>,
+    calls_back: Toggle<CallsBack>,
     /// Makes a relayed connection a direct one (DCUtR).
     punches: Toggle<dcutr::Behaviour>,
 }
@@ -31,7 +32,7 @@ impl Direct {
         let punches = (setup.contact != Contact::Relayed).then(|| dcutr::Behaviour::new(peer));
         Self {
             seen: seen.into(),
-            calls_back: setup.relays.then(autonat::v2::server::Behaviour::default).into(),
+            calls_back: setup.relays.then(CallsBack::default).into(),
             punches: punches.into(),
         }
     }

@@ -8,6 +8,8 @@
 
 mod behaviour;
 #[cfg(feature = "direct")]
+mod calls_back;
+#[cfg(feature = "direct")]
 mod direct;
 mod doorstep;
 mod driver;

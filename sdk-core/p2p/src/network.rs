@@ -18,7 +18,7 @@ use libp2p::core::transport::Boxed;
 use crate::driver::{Command, Dial, Driver};
 use crate::ids;
 use crate::records::Keeper;
-use crate::state::{RelayLoad, Shared};
+use crate::state::{RelayLoad, Shared, Way};
 use crate::streams::messages;
 use crate::substreams::{Opened, Served};
 
@@ -322,9 +322,8 @@ impl Network for P2p {
 
     fn addresses(&self) -> Vec<Address> {
         let state = self.shared.lock();
-        let whole = |at: &Address| Address::new(format!("{at}/p2p/{}", self.peer));
-        let all = state.listening.iter().chain(&state.confirmed);
-        all.filter_map(whole).collect()
+        let whole = |way: &Way| Address::new(format!("{}/p2p/{}", way.address, self.peer));
+        state.ways.iter().filter_map(whole).collect()
     }
 
     fn peers(&self) -> Vec<PeerInfo> {

@@ -1,10 +1,14 @@
 //! What the driver knows, and the handles read.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use kwaainet_network::{Address, PeerId, PeerInfo, Reach};
+use libp2p::Multiaddr;
+
+use crate::ids::{self, Scope};
 
 /// What a relay does for others at the moment.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +33,14 @@ pub(crate) struct Connected {
     pub(crate) traffic: Arc<Traffic>,
 }
 
+/// An address of ours.
+#[derive(Debug)]
+pub(crate) struct Way {
+    pub(crate) address: Address,
+    /// What comes first, and whether it leads through a relay.
+    pub(crate) rank: (Reverse<Scope>, bool),
+}
+
 /// Shared by the driver and every handle.
 #[derive(Debug, Default)]
 pub(crate) struct Shared(Mutex<State>);
@@ -38,10 +50,8 @@ pub(crate) struct State {
     pub(crate) peers: BTreeMap<PeerId, Connected>,
     /// Of connections and streams. A stream may come in before the driver has heard of its connection.
     traffic: BTreeMap<PeerId, Weak<Traffic>>,
-    /// Where we listen, without our id; through relays, too.
-    pub(crate) listening: Vec<Address>,
-    /// Where others have reached us besides, because a router passes it on.
-    pub(crate) confirmed: Vec<Address>,
+    /// Where others reach us, without our id.
+    pub(crate) ways: Vec<Way>,
     /// Who may see our address, where nobody else may.
     pub(crate) told_of: BTreeSet<libp2p::PeerId>,
     pub(crate) relay: RelayLoad,
@@ -111,10 +121,24 @@ impl Shared {
 }
 
 impl State {
-    /// Addresses that lead through relays.
-    pub(crate) fn through_relays(&self) -> usize {
-        let relayed = self.listening.iter().map(Address::as_str);
-        relayed.filter(|at| at.contains("/p2p-circuit")).count()
+    /// Another way to us. Those that lead there from far away come first, and of them the direct ones: records have room
+    /// for a few.
+    pub(crate) fn add_way(&mut self, at: &Multiaddr) {
+        let Some(address) = ids::address(&ids::without_peer(at.clone())) else {
+            return;
+        };
+        if self.ways.iter().all(|known| known.address != address) {
+            self.ways.push(Way {
+                rank: (Reverse(ids::scope(at)), ids::is_relayed(at)),
+                address,
+            });
+            self.ways.sort_by_key(|way| way.rank);
+        }
+    }
+
+    pub(crate) fn remove_way(&mut self, at: &Multiaddr) {
+        let address = ids::address(&ids::without_peer(at.clone()));
+        self.ways.retain(|known| Some(&known.address) != address.as_ref());
     }
 
     pub(crate) fn traffic(&mut self, peer: PeerId) -> Arc<Traffic> {

@@ -8,10 +8,15 @@ use libp2p::multiaddr::Protocol;
 use libp2p::swarm::{ListenError, SwarmEvent};
 use libp2p::{Multiaddr, identify, kad, ping, relay};
 
-use super::{Connection, Driver, MOST_ADDRESSES, root, why};
+use super::{Connection, Driver, root, why};
 use crate::behaviour::{BehaviourEvent, KAD};
-use crate::ids::{self, without_peer};
+use crate::ids;
 use crate::state::Connected;
+
+/// Addresses that a peer may say it listens at.
+const MOST_ADDRESSES: usize = 16;
+/// Addresses of ours that lead through relays. Records have room for 8 addresses of all kinds.
+const THROUGH_RELAYS: usize = 4;
 
 impl Driver {
     pub(super) fn note(&mut self, event: SwarmEvent<BehaviourEvent>) {
@@ -72,24 +77,21 @@ impl Driver {
                     .note(format!("{who} was refused: {refusal}"));
             }
             SwarmEvent::NewListenAddr { listener_id, address } => self.listen(listener_id, address),
-            // Where AutoNAT was answered. (Of its relay's addresses a listener has told already.)
+            // Where AutoNAT was answered. (Of the addresses through its relay a listener tells.)
             SwarmEvent::ExternalAddrConfirmed { address } if !ids::is_relayed(&address) => {
-                if let Some(address) = ids::address(&without_peer(address)) {
-                    let mut state = self.shared.lock();
-                    let known = state.listening.contains(&address) || state.confirmed.contains(&address);
-                    if !known && state.confirmed.len() < MOST_ADDRESSES {
-                        state.confirmed.push(address);
-                    }
+                let mut state = self.shared.lock();
+                if state.ways.len() < 2 * MOST_ADDRESSES {
+                    state.add_way(&address);
                 }
             }
-            SwarmEvent::ExpiredListenAddr { address, .. } => self.unlisten(address),
+            SwarmEvent::ExpiredListenAddr { address, .. } => self.unlisten(&address),
             // A relay that vanishes takes the addresses with it that lead through it.
             SwarmEvent::ListenerClosed {
                 listener_id,
                 addresses,
                 ..
             } => {
-                for address in addresses {
+                for address in &addresses {
                     self.unlisten(address);
                 }
                 if let Some(places) = &mut self.places {
@@ -119,23 +121,13 @@ impl Driver {
         }
     }
 
-    fn unlisten(&mut self, address: Multiaddr) {
-        self.swarm.remove_external_address(&address);
-        if let Some(address) = ids::address(&without_peer(address)) {
-            self.shared.lock().listening.retain(|known| *known != address);
-        }
-    }
-
     fn listen(&mut self, listener: ListenerId, address: Multiaddr) {
-        if ids::is_relayed(&address) {
-            // What a relay says of itself: not too much, and nothing that is of use on its own machine only.
-            let at = self.connections.values().any(|connection| {
-                let remote = connection.endpoint.get_remote_address();
-                Some(connection.peer) == ids::relay_of(&address).map(|(relay, _)| relay)
-                    && ids::is_loopback(remote)
-            });
-            let relayed = self.shared.lock().through_relays();
-            if relayed >= MOST_ADDRESSES || (ids::is_loopback(&address) && !at) {
+        if let Some((relay, at)) = ids::relay_of(&address) {
+            // What a relay says of itself: not too much, and nothing that leads less far than the way on which we met.
+            let mut met = self.connections.values().filter(|one| one.peer == relay);
+            let leads = met.any(|one| ids::scope(one.endpoint.get_remote_address()) <= ids::scope(&at));
+            let ways = self.shared.lock().ways.iter().filter(|way| way.rank.1).count();
+            if !leads || ways >= THROUGH_RELAYS {
                 return;
             }
             if let Some(places) = &mut self.places {
@@ -147,11 +139,12 @@ impl Driver {
         if self.swarm.behaviour().relay.is_enabled() {
             self.swarm.add_external_address(address.clone());
         }
-        if let Some(address) = ids::address(&without_peer(address)) {
-            let mut state = self.shared.lock();
-            state.confirmed.retain(|known| *known != address);
-            state.listening.push(address);
-        }
+        self.shared.lock().add_way(&address);
+    }
+
+    fn unlisten(&mut self, address: &Multiaddr) {
+        self.swarm.remove_external_address(address);
+        self.shared.lock().remove_way(address);
     }
 
     /// What is said of a peer: of several connections, the newest direct one is used.

@@ -31,8 +31,6 @@ const IDLE: Duration = Duration::from_secs(60);
 /// From the first packet to a connection that is encrypted and can carry streams. Without it a socket that says nothing
 /// would be kept for ever. AutoNAT gives an answer 10 s: who cannot be called must be told so in time.
 const HANDSHAKE: Duration = Duration::from_secs(8);
-/// Addresses that a peer may say it listens at, and a relay that it listens at for us.
-const MOST_ADDRESSES: usize = 16;
 /// When relays are asked for a place again, after none had one.
 const REST: Duration = Duration::from_secs(15);
 

@@ -134,3 +134,17 @@ pub(crate) async fn until(so: impl Fn() -> bool) {
         .await
         .unwrap();
 }
+
+/// Somebody's addresses that lead through relays.
+pub(crate) fn through_relays(node: &P2p) -> Vec<Address> {
+    let mut all = node.addresses();
+    all.retain(|at| at.as_str().contains("/p2p-circuit/p2p/"));
+    all
+}
+
+/// Meets a relay, and has a place there.
+pub(crate) async fn with_a_place(node: &P2p, relay: &P2p) {
+    let known = relay.addresses().remove(0).split_peer().unwrap();
+    assert_eq!(node.bootstrap(vec![known]).await, 1);
+    until(|| !through_relays(node).is_empty()).await;
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
 use kwaainet_network::record::{RECORDS, RecordsMessage};
 use kwaainet_network::{Address, Network, NetworkError, Protocol, RecordKey};
-use kwaainet_p2p::P2p;
+use kwaainet_p2p::{Contact, P2p};
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::{Transport, upgrade};
 use libp2p::swarm::dial_opts::DialOpts;
@@ -387,25 +387,16 @@ async fn sockets_that_say_nothing_keep_nobody_out() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_relay_that_vanishes_is_noticed() {
     let relay = common::relay().await;
-    let (here, there) = (common::node(false).await, common::node(false).await);
+    // They stay behind the relay, so that everything ends with it.
+    let (here, there) = (
+        common::reached(Contact::Relayed).await,
+        common::reached(Contact::Relayed).await,
+    );
     serve(&there);
-    let at = relay.addresses().remove(0);
-    there.dial(relay.local_peer(), vec![at.clone()]).await.unwrap();
-    there
-        .listen(Address::new(format!("{at}/p2p-circuit")).unwrap())
-        .await
-        .unwrap();
-    let circuit = format!("{at}/p2p-circuit");
-    common::until(|| {
-        there
-            .addresses()
-            .iter()
-            .any(|at| at.as_str().contains("p2p-circuit"))
-    })
-    .await;
-    here.dial(there.local_peer(), vec![Address::new(circuit).unwrap()])
-        .await
-        .unwrap();
+    for node in [&here, &there] {
+        common::with_a_place(node, &relay).await;
+    }
+    here.dial(there.local_peer(), there.addresses()).await.unwrap();
     let mut stream = here.open(there.local_peer(), ECHO).await.unwrap();
     stream.sender.send(vec![1; 1000]).await.unwrap();
     assert_eq!(stream.receiver.next().await, Some(Ok(vec![1; 1000])));
@@ -416,11 +407,5 @@ async fn a_relay_that_vanishes_is_noticed() {
     assert!(!matches!(end, Some(Ok(_))), "{end:?}");
     common::until(|| here.peers().is_empty()).await;
     // Nobody is told any more that it can be reached there.
-    common::until(|| {
-        !there
-            .addresses()
-            .iter()
-            .any(|at| at.as_str().contains("p2p-circuit"))
-    })
-    .await;
+    common::until(|| there.addresses().is_empty()).await;
 }

@@ -2,24 +2,10 @@
 
 use std::time::Duration;
 
-use kwaainet_network::{Address, Network as _, Reach};
+use kwaainet_network::{Address, Keypair, Network as _, Reach};
 use kwaainet_p2p::{Contact, P2p};
 
-use crate::common::{self, reached, until};
-
-/// Somebody's addresses that lead through relays.
-fn through_relays(node: &P2p) -> Vec<Address> {
-    let mut all = node.addresses();
-    all.retain(|at| at.as_str().contains("/p2p-circuit/p2p/"));
-    all
-}
-
-/// Meets a relay, and has a place there.
-async fn with_a_place(node: &P2p, relay: &P2p) {
-    let known = relay.addresses().remove(0).split_peer().unwrap();
-    assert_eq!(node.bootstrap(vec![known]).await, 1);
-    until(|| !through_relays(node).is_empty()).await;
-}
+use crate::common::{self, reached, through_relays, until, with_a_place};
 
 fn reach_of(node: &P2p, other: &P2p) -> Option<Reach> {
     let peers = node.peers();
@@ -88,8 +74,14 @@ async fn what_began_through_a_relay_becomes_direct() {
     until(|| reach_of(&other, &one) == Some(Reach::Direct)).await;
     // Where there is no relay, that is what is said.
     let third = common::node(false).await;
-    let (gone, at) = common::relay().await.addresses().remove(0).split_peer().unwrap();
-    let nowhere = Address::new(format!("{at}/p2p/{gone}/p2p-circuit")).unwrap();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let nowhere = format!(
+        "/ip4/127.0.0.1/tcp/{port}/p2p/{}/p2p-circuit",
+        Keypair::from_seed([9; 32]).peer_id()
+    );
+    let nowhere = Address::new(nowhere).unwrap();
     let error = one.dial(third.local_peer(), vec![nowhere]).await.unwrap_err();
     assert!(error.to_string().contains("refused"), "{error}");
 }
