@@ -14,13 +14,13 @@ export const ourPeer = (...args) => peerThrough([], ...args);
 
 /** The same, started by another program: `ip netns exec NAME`. */
 export async function peerThrough(starter, ...args) {
-  const folder = mkdtempSync(join(tmpdir(), "kwaainet-peer-"));
+  const own = args.indexOf("--data-dir") + 1;
+  const folder = own > 0 ? args[own] : mkdtempSync(join(tmpdir(), "kwaainet-peer-"));
+  const place = own > 0 ? [] : ["--data-dir", folder];
   const [command, ...before] = [...starter, program];
-  const child = spawn(
-    command,
-    [...before, "peer", "--json", "--echo", "--control", "0", "--data-dir", folder, ...args],
-    { stdio: ["ignore", "pipe", "pipe"] },
-  );
+  const child = spawn(command, [...before, "peer", "--json", "--echo", "--control", "0", ...place, ...args], {
+    stdio: ["ignore", "pipe", "pipe"],
+  });
   const notes = [];
   createInterface({ input: child.stderr }).on("line", (line) => notes.push(line));
   const ended = new Promise((resolve) => child.once("exit", resolve));

@@ -21,6 +21,8 @@ const RETRY: Duration = Duration::from_secs(2);
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
 /// What was lent ends when the catalogue cannot be had; it is tried again after this.
 const LEND_AGAIN: Duration = Duration::from_secs(30);
+/// So long a download waits for a network that is being joined, which takes about a second.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// Whoever asks to join learns after this that it takes longer.
 const JOIN: Duration = Duration::from_secs(15);
 /// What a visitor's device sends to all peers together: 2 MiB a second, about half of what a common line at home sends.
@@ -130,6 +132,15 @@ impl KwaaiNetCore {
         match select(joined, std::pin::pin!(self.platform.clock.sleep(JOIN))).await {
             Either::Left((outcome, _)) => outcome,
             Either::Right(_) => Err(no_network("it takes longer than usual; it goes on by itself")),
+        }
+    }
+
+    /// Waits a moment for a network that is being joined: what peers have need not be asked of a server.
+    pub(crate) async fn wait_to_join(&self) {
+        if self.whom_to_call().is_some() {
+            let late = std::pin::pin!(self.platform.clock.sleep(PATIENCE));
+            // Whether it is joined shows.
+            let _ = select(std::pin::pin!(self.until_decided()), late).await;
         }
     }
 

@@ -129,6 +129,30 @@ impl Visit {
 }
 
 #[test]
+fn a_download_waits_a_moment_for_the_network() {
+    let visit = Visit::new(HELPFUL);
+    visit.run(async {
+        visit.configure(vec![visit.bootstrap()]).await.unwrap();
+        // Nobody had time to join.
+        let load = Command::LoadModel { model: None };
+        visit.tell(Origin::Site, load.clone()).await.unwrap();
+        assert_eq!(visit.status(Origin::Site).await.state, NetworkState::Joined);
+    });
+    let visit = Visit::new(HELPFUL);
+    visit.run(async {
+        visit.workers.hub.leave(visit.relay.local_peer());
+        visit.configure(vec![visit.bootstrap()]).await.unwrap();
+        let began = visit.clock.monotonic_ms();
+        let load = Command::LoadModel { model: None };
+        visit.tell(Origin::Site, load).await.unwrap();
+        assert!(
+            visit.clock.monotonic_ms() - began < 3000.0,
+            "nobody answers: no reason to wait"
+        );
+    });
+}
+
+#[test]
 fn who_helps_others_joins_whom_the_site_names() {
     let visit = Visit::new(HELPFUL);
     let mut events = visit.node.events();
