@@ -303,7 +303,12 @@ async fn a_flood_of_reservations_ends_at_a_limit() {
             }
         }
     }
-    let why = refused.expect("there is a limit").to_string();
+    let why = refused.expect("there is a limit");
+    let mut cause: &dyn std::error::Error = &why;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    assert!(cause.to_string().contains("limit exceeded"), "{cause}");
     assert!((4..=70).contains(&taken), "{taken}: {why}");
     // Others have places.
     let hidden = common::node(false).await;
