@@ -81,6 +81,7 @@ pub(crate) async fn relay() -> P2p {
 pub(crate) async fn reached(contact: Contact) -> P2p {
     join(Setup {
         contact,
+        ping_every: Some(Duration::from_millis(50)),
         ..Setup::default()
     })
     .await
@@ -90,6 +91,7 @@ pub(crate) async fn reached(contact: Contact) -> P2p {
 pub(crate) async fn knows(peers: &[PeerId]) -> P2p {
     join(Setup {
         allowed: Some(peers.to_vec()),
+        ping_every: Some(Duration::from_millis(50)),
         ..Setup::default()
     })
     .await

@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
-use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
+use futures::{AsyncReadExt, AsyncWriteExt, FutureExt, StreamExt};
 use kwaainet_network::record::{RECORDS, RecordsMessage};
 use kwaainet_network::{Address, Network, NetworkError, Protocol, RecordKey};
 use kwaainet_p2p::{Contact, P2p};
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::{Transport, upgrade};
 use libp2p::swarm::dial_opts::DialOpts;
-use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
-use libp2p::{Multiaddr, Stream, StreamProtocol, Swarm, identity, noise, relay, swarm, tcp, yamux};
+use libp2p::swarm::{FromSwarm, NetworkBehaviour, NewExternalAddrCandidate, SwarmEvent};
+use libp2p::{
+    Multiaddr, Stream, StreamProtocol, Swarm, autonat, identify, identity, noise, relay, swarm, tcp, yamux,
+};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::common;
@@ -301,7 +303,12 @@ async fn a_flood_of_reservations_ends_at_a_limit() {
             }
         }
     }
-    let why = refused.expect("there is a limit").to_string();
+    let why = refused.expect("there is a limit");
+    let mut cause: &dyn std::error::Error = &why;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    assert!(cause.to_string().contains("limit exceeded"), "{cause}");
     assert!((4..=70).contains(&taken), "{taken}: {why}");
     // Others have places.
     let hidden = common::node(false).await;
@@ -382,6 +389,67 @@ async fn sockets_that_say_nothing_keep_nobody_out() {
     }
     assert!(begun.elapsed() < Duration::from_secs(20));
     honest(&victim).await;
+}
+
+/// Somebody who asks to be called back.
+#[derive(NetworkBehaviour)]
+struct Asker {
+    identify: identify::Behaviour,
+    asks: autonat::v2::client::Behaviour,
+}
+
+impl Asker {
+    fn new() -> Self {
+        let key = identity::Keypair::generate_ed25519().public();
+        let config = autonat::v2::client::Config::default().with_probe_interval(Duration::from_millis(50));
+        Self {
+            identify: identify::Behaviour::new(identify::Config::new("/test/1".to_owned(), key)),
+            asks: autonat::v2::client::Behaviour::new(Default::default(), config),
+        }
+    }
+
+    fn ask(&mut self, addr: &Multiaddr) {
+        let candidate = NewExternalAddrCandidate { addr };
+        self.asks
+            .on_swarm_event(FromSwarm::NewExternalAddrCandidate(candidate));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_calls_back_nobody_whom_the_asker_may_not_have_called() {
+    let relay = common::relay().await;
+    let (peer, at) = target(&relay);
+    let door = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = door.local_addr().unwrap().port();
+    let mut swarm = stranger(|_| (None, Asker::new()));
+    swarm
+        .dial(DialOpts::peer_id(peer).addresses(vec![at]).build())
+        .unwrap();
+    // Through somebody else it is that one who would be called.
+    let direct: Multiaddr = format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap();
+    let through = direct
+        .clone()
+        .with(libp2p::multiaddr::Protocol::P2p(libp2p::PeerId::random()))
+        .with(libp2p::multiaddr::Protocol::P2pCircuit);
+    swarm.behaviour_mut().ask(&through);
+    let answered = async {
+        loop {
+            if let SwarmEvent::Behaviour(AskerEvent::Asks(answer)) = swarm.next().await.unwrap()
+                && answer.tested_addr == through
+            {
+                break answer;
+            }
+        }
+    };
+    let answer = tokio::time::timeout(Duration::from_secs(15), answered)
+        .await
+        .unwrap();
+    assert!(answer.result.is_err());
+    assert!(door.accept().now_or_never().is_none(), "it was called");
+    swarm.behaviour_mut().ask(&direct);
+    tokio::spawn(async move { while swarm.next().await.is_some() {} });
+    let called = tokio::time::timeout(Duration::from_secs(10), door.accept()).await;
+    called.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -43,6 +43,19 @@ async fn who_hides_is_reached_through_relays_and_shows_no_address() {
     assert_eq!(reach_of(&visitor, &hidden), Some(Reach::Relayed));
     assert_eq!(reach_of(&hidden, &visitor), Some(Reach::Relayed));
 
+    // Whoever is open to others makes nothing else of it.
+    let open = reached(Contact::Open).await;
+    with_a_place(&open, &relay).await;
+    visitor
+        .dial(open.local_peer(), through_relays(&open))
+        .await
+        .unwrap();
+    assert!(visitor.ping(open.local_peer()).await.is_ok());
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    for (one, other) in [(&visitor, &open), (&open, &visitor)] {
+        assert_eq!(reach_of(one, other), Some(Reach::Relayed));
+    }
+
     // Neither an address nor another's relay makes it show itself.
     let (open, other) = (reached(Contact::Open).await, common::relay().await);
     let error = visitor
