@@ -15,6 +15,9 @@ use crate::{
     PeerInfo, Protocol, RecordKey,
 };
 
+/// What a call comes to: records, if it asked for any.
+type Answer = Result<Vec<Vec<u8>>, Fault>;
+
 /// Streams that came in and were not taken yet, per protocol.
 const UNTAKEN: usize = 64;
 /// Streams whose number the other half gave begin here.
@@ -37,7 +40,7 @@ struct State {
     last_number: u32,
     peers: Vec<PeerInfo>,
     addresses: Vec<Address>,
-    calls: BTreeMap<u32, oneshot::Sender<Result<Vec<Vec<u8>>, Fault>>>,
+    calls: BTreeMap<u32, oneshot::Sender<Answer>>,
     streams: BTreeMap<u32, Flow>,
     slots: BTreeMap<u32, (Protocol, mpsc::Sender<MessageStream>)>,
 }
@@ -75,7 +78,7 @@ impl RemoteNetwork {
         Some((Self(shared), boxed(moving)))
     }
 
-    async fn call(&self, request: impl FnOnce(u32) -> Request) -> Result<Vec<Vec<u8>>, Fault> {
+    async fn call(&self, request: impl FnOnce(u32) -> Request) -> Answer {
         let (reply, answer) = oneshot::channel();
         let call = {
             let mut state = self.0.lock();
