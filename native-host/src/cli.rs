@@ -356,6 +356,10 @@ pub struct Peer {
     /// Let others be reached through this peer. It sees how much they say to whom, not what
     #[arg(long, env = "KWAAINET_RELAY")]
     pub relay: bool,
+    /// Address of a proxy in front of this peer, as browsers need for wss: what comes from it comes from many, so that limits
+    /// of one address are the proxy's to keep; may be repeated
+    #[arg(long, env = "KWAAINET_PROXY", value_name = "IP", value_delimiter = ',')]
+    pub proxy: Vec<std::net::IpAddr>,
     /// Call others, and be called, only through the peers of --bootstrap, which must be relays: nobody else sees the address
     /// of this machine. They see with whom it talks and how much, not what
     #[arg(long, env = "KWAAINET_HIDDEN", requires = "bootstrap", conflicts_with_all = ["listen", "relay"])]

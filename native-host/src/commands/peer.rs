@@ -82,6 +82,7 @@ pub(super) fn run(context: &Context, args: &Peer) -> Result<u8, HostError> {
             Contact::Open
         },
         allowed: allowed(&args.allow, &known)?,
+        proxies: args.proxy.clone(),
         ..Setup::default()
     };
     let Node {

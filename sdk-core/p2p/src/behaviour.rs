@@ -61,10 +61,10 @@ impl Behaviour {
             .with_push_listen_addr_updates(true)
             .with_hide_listen_addrs(setup.contact == Contact::Relayed);
         let ping = ping::Config::new().with_interval(setup.ping_every.unwrap_or(PING));
-        let relay = setup.relays.then(|| relay::Behaviour::new(peer, relaying()));
+        let relay = setup.relays.then(|| relay::Behaviour::new(peer, relaying(setup)));
         Self {
             limits: connection_limits::Behaviour::new(limits),
-            doorstep: Doorstep::default(),
+            doorstep: Doorstep::new(&setup.proxies),
             allowed: setup.allowed.as_deref().map(allowing).into(),
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping),
@@ -90,7 +90,7 @@ fn allowing(peers: &[PeerId]) -> allow_block_list::Behaviour<AllowedPeers> {
 /// (128 KiB and 2 minutes for 16 circuits) are for that. Here visitors who hide their address fetch models through it and
 /// talk with those who run them, so a circuit carries a quantised model of a billion parameters, and lasts as long as a
 /// conversation. What nobody may do is take all of it.
-fn relaying() -> relay::Config {
+fn relaying(setup: &Setup) -> relay::Config {
     /// Another attempt of one peer every 10 seconds, and 60 before that.
     const PEER: (NonZeroU32, Duration) = (NonZeroU32::new(60).unwrap(), Duration::from_secs(10));
     /// A school is behind one address.
@@ -108,10 +108,14 @@ fn relaying() -> relay::Config {
         max_circuit_bytes: 2 << 30,
         circuit_src_rate_limiters: Vec::new(),
     };
-    limits
+    let limits = limits
         .reservation_rate_per_peer(PEER.0, PEER.1)
+        .circuit_src_per_peer(PEER.0, PEER.1);
+    if !setup.proxies.is_empty() {
+        return limits;
+    }
+    limits
         .reservation_rate_per_ip(ADDRESS.0, ADDRESS.1)
-        .circuit_src_per_peer(PEER.0, PEER.1)
         .circuit_src_per_ip(ADDRESS.0, ADDRESS.1)
 }
 

@@ -1,5 +1,6 @@
 //! [`P2p`]: the handle that the node holds.
 
+use core::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,6 +64,9 @@ pub struct Setup {
     pub contact: Contact,
     /// Who may connect, where not everybody may: nobody else is called, or let in.
     pub allowed: Option<Vec<PeerId>>,
+    /// Proxies in front of us, for example for TLS: what comes from their addresses comes from many, so that no limit of one
+    /// address is kept for them. It is theirs to keep.
+    pub proxies: Vec<IpAddr>,
     /// How often the round trip to every peer is measured.
     pub ping_every: Option<Duration>,
     /// How long a connection without streams stays open.

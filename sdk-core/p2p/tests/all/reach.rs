@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kwaainet_network::{Address, Keypair, Network as _, Reach};
+use kwaainet_network::{Address, Keypair, Network as _, Reach, RecordKey};
 use kwaainet_p2p::{Contact, P2p};
 
 use crate::common::{self, reached, through_relays, until, with_a_place};
@@ -55,6 +55,9 @@ async fn who_hides_is_reached_through_relays_and_shows_no_address() {
     for (one, other) in [(&visitor, &open), (&open, &visitor)] {
         assert_eq!(reach_of(one, other), Some(Reach::Relayed));
     }
+
+    let unknown = visitor.find(RecordKey([6; 32]), 4).await;
+    assert_eq!(unknown, Ok(vec![]), "its relay keeps records, and is asked");
 
     // Neither an address nor another's relay makes it show itself.
     let (open, other) = (reached(Contact::Open).await, common::relay().await);
