@@ -331,7 +331,7 @@ Examples:
   kwaainet peer --hidden --bootstrap /dns4/relay.example.org/tcp/4001/p2p/12D3KooW…
   kwaainet peer --psk swarm.key --allow 12D3KooW… --listen /ip4/0.0.0.0/tcp/4001
 
-It computes nothing for others and gives away no model. It keeps its key in the folder for data (peer.key): whoever has
+It lends the models of its catalogue that are here, and computes nothing for others. It keeps its key in the folder for data (peer.key): whoever has
 that file can pretend to be this peer.";
 
 /// `kwaainet peer`

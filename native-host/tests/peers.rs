@@ -2,7 +2,6 @@
 #![cfg(unix)]
 #![expect(
     clippy::indexing_slicing,
-    clippy::panic,
     clippy::unwrap_used,
     clippy::panic,
     reason = "tests fail by panicking, their helpers too"

@@ -1,4 +1,5 @@
 //! The network in memory does what every network must do, also through a port.
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking, their helpers too")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
