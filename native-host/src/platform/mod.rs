@@ -7,6 +7,7 @@ mod network;
 mod parallel;
 mod random;
 mod record;
+mod webrtc;
 
 pub use blob_store::{FileBlobStore, LocalFile, free_space};
 pub use clock::SystemClock;

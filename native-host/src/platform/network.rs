@@ -1,4 +1,4 @@
-//! Sockets for the network: TCP, QUIC and WebSocket, on a runtime of their own.
+//! Sockets for the network: TCP, QUIC, WebSocket and WebRTC, on a runtime of their own.
 
 use std::fs;
 use std::io::Write as _;
@@ -13,6 +13,7 @@ use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::{Boxed, upgrade};
 use libp2p::{dns, identity, noise, quic, tcp, websocket, yamux};
 
+use super::webrtc::{Certificate, WebRtc};
 use super::{SystemClock, SystemRandom};
 use crate::HostError;
 
@@ -49,7 +50,7 @@ pub fn open_node(data_dir: Option<&Path>, setup: &Setup) -> Result<Node, HostErr
     // Transports take hold of the runtime when they are made.
     let entered = runtime.enter();
     let parts = Parts {
-        transport: transport(&keypair)?,
+        transport: transport(&keypair, data_dir)?,
         spawn: Arc::new(move |future| drop(spawner.spawn(future))),
         clock: Arc::new(SystemClock::default()),
         random: Arc::new(SystemRandom),
@@ -64,7 +65,10 @@ pub fn open_node(data_dir: Option<&Path>, setup: &Setup) -> Result<Node, HostErr
     })
 }
 
-fn transport(keypair: &Keypair) -> Result<Boxed<(libp2p::PeerId, StreamMuxerBox)>, HostError> {
+fn transport(
+    keypair: &Keypair,
+    data_dir: Option<&Path>,
+) -> Result<Boxed<(libp2p::PeerId, StreamMuxerBox)>, HostError> {
     let refused = |error: String| HostError::node(ErrorCode::Internal, error);
     let keypair =
         identity::Keypair::ed25519_from_bytes(keypair.seed()).map_err(|error| refused(error.to_string()))?;
@@ -81,7 +85,16 @@ fn transport(keypair: &Keypair) -> Result<Boxed<(libp2p::PeerId, StreamMuxerBox)
     let quic = quic::tokio::Transport::new(quic::Config::new(&keypair))
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
     let streams = streams.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
-    let named = quic.or_transport(streams).map(|either, _| either.into_inner());
+    let certificate = match data_dir {
+        Some(folder) => Certificate::of(folder)?,
+        None => Certificate::generate().map_err(|error| refused(error.to_string()))?,
+    };
+    let direct = WebRtc::new(certificate, keypair);
+    let named = quic
+        .or_transport(streams)
+        .map(|either, _| either.into_inner())
+        .or_transport(direct)
+        .map(|either, _| either.into_inner());
     // WebSocket first: names are resolved only when dialling, so the other would take its addresses, and fail.
     let named = dns::tokio::Transport::system(named)?;
     Ok(web
@@ -108,7 +121,8 @@ fn key_of(folder: &Path) -> Result<Keypair, HostError> {
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let keypair = Keypair::generate(&SystemRandom);
-            keep(&path, &keypair).map_err(|error| HostError::file(&path, error))?;
+            let text = format!("{}\n", hex::encode(keypair.seed()));
+            write_private(&path, &text).map_err(|error| HostError::file(&path, error))?;
             Ok(keypair)
         }
         Err(error) => Err(HostError::file(&path, error)),
@@ -116,7 +130,7 @@ fn key_of(folder: &Path) -> Result<Keypair, HostError> {
 }
 
 /// Under its name only when it is whole, and readable by nobody else at any time.
-fn keep(path: &Path, keypair: &Keypair) -> Result<(), std::io::Error> {
+pub(super) fn write_private(path: &Path, text: &str) -> Result<(), std::io::Error> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
@@ -126,7 +140,7 @@ fn keep(path: &Path, keypair: &Keypair) -> Result<(), std::io::Error> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(&half)?;
-    writeln!(file, "{}", hex::encode(keypair.seed()))?;
+    file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(&half, path)
 }

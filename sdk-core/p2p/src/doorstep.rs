@@ -10,8 +10,8 @@ use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::{
-    ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
-    dummy,
+    ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent,
+    ToSwarm, dummy,
 };
 use libp2p::{Multiaddr, PeerId};
 
@@ -81,7 +81,9 @@ impl NetworkBehaviour for Doorstep {
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         match event {
-            FromSwarm::ConnectionEstablished(established) => drop(self.waiting.remove(&established.connection_id)),
+            FromSwarm::ConnectionEstablished(established) => {
+                drop(self.waiting.remove(&established.connection_id))
+            }
             FromSwarm::ListenFailure(failed) => drop(self.waiting.remove(&failed.connection_id)),
             _ => {}
         }

@@ -15,6 +15,7 @@ mod records;
 mod state;
 mod streams;
 mod substreams;
+pub mod webrtc;
 
 pub use behaviour::AGENT;
 pub use network::{P2p, Parts, Setup, Spawn};

@@ -32,7 +32,9 @@ async fn attacker(victim: &P2p) -> libp2p_stream::Control {
     let mut swarm = Swarm::new(transport, streams, keypair.public().to_peer_id(), config);
     let (peer, at) = victim.addresses()[0].split_peer().unwrap();
     let peer = libp2p::PeerId::from_bytes(&peer.to_bytes()).unwrap();
-    let dial = DialOpts::peer_id(peer).addresses(vec![at.as_str().parse().unwrap()]).build();
+    let dial = DialOpts::peer_id(peer)
+        .addresses(vec![at.as_str().parse().unwrap()])
+        .build();
     swarm.dial(dial).unwrap();
     tokio::spawn(async move { while swarm.next().await.is_some() {} });
     control
@@ -40,7 +42,10 @@ async fn attacker(victim: &P2p) -> libp2p_stream::Control {
 
 async fn raw(control: &mut libp2p_stream::Control, victim: &P2p) -> Stream {
     let peer = libp2p::PeerId::from_bytes(&victim.local_peer().to_bytes()).unwrap();
-    control.open_stream(peer, StreamProtocol::new(ECHO.name)).await.unwrap()
+    control
+        .open_stream(peer, StreamProtocol::new(ECHO.name))
+        .await
+        .unwrap()
 }
 
 /// Serves echoes for as long as the test runs.
@@ -120,7 +125,10 @@ async fn what_is_announced_and_not_sent_costs_nothing() {
     }
     honest(&victim).await;
     let grown = resident().saturating_sub(before);
-    assert!(grown < 60 << 20, "{grown} bytes for 200 streams of which nothing came");
+    assert!(
+        grown < 60 << 20,
+        "{grown} bytes for 200 streams of which nothing came"
+    );
 }
 
 /// Bytes of this process that are in memory; 0 where the system does not tell.
@@ -166,7 +174,11 @@ async fn sockets_that_say_nothing_keep_nobody_out() {
     for which in 0..200_usize {
         let mut socket = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         // Some begin, and some do not even do that.
-        let begun: &[u8] = if which % 2 == 0 { b"\x13/multistream/1.0.0\n" } else { b"" };
+        let begun: &[u8] = if which % 2 == 0 {
+            b"\x13/multistream/1.0.0\n"
+        } else {
+            b""
+        };
         let _ = socket.write_all(begun).await;
         sockets.push(socket);
     }
@@ -177,7 +189,10 @@ async fn sockets_that_say_nothing_keep_nobody_out() {
     let begun = Instant::now();
     for mut socket in sockets {
         let read = tokio::io::AsyncReadExt::read_to_end(&mut socket, &mut vec![]);
-        tokio::time::timeout(Duration::from_secs(20), read).await.unwrap().ok();
+        tokio::time::timeout(Duration::from_secs(20), read)
+            .await
+            .unwrap()
+            .ok();
     }
     assert!(begun.elapsed() < Duration::from_secs(20));
     honest(&victim).await;
@@ -190,17 +205,28 @@ async fn a_relay_that_vanishes_is_noticed() {
     serve(&there);
     let at = relay.addresses().remove(0);
     there.dial(relay.local_peer(), vec![at.clone()]).await.unwrap();
-    there.listen(Address::new(format!("{at}/p2p-circuit")).unwrap()).await.unwrap();
+    there
+        .listen(Address::new(format!("{at}/p2p-circuit")).unwrap())
+        .await
+        .unwrap();
     let circuit = format!("{at}/p2p-circuit");
-    while !there.addresses().iter().any(|known| known.as_str().contains("p2p-circuit")) {
+    while !there
+        .addresses()
+        .iter()
+        .any(|known| known.as_str().contains("p2p-circuit"))
+    {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    here.dial(there.local_peer(), vec![Address::new(circuit).unwrap()]).await.unwrap();
+    here.dial(there.local_peer(), vec![Address::new(circuit).unwrap()])
+        .await
+        .unwrap();
     let mut stream = here.open(there.local_peer(), ECHO).await.unwrap();
     stream.sender.send(vec![1; 1000]).await.unwrap();
     assert_eq!(stream.receiver.next().await, Some(Ok(vec![1; 1000])));
     drop(relay);
-    let end = tokio::time::timeout(Duration::from_secs(10), stream.receiver.next()).await.unwrap();
+    let end = tokio::time::timeout(Duration::from_secs(10), stream.receiver.next())
+        .await
+        .unwrap();
     assert!(!matches!(end, Some(Ok(_))), "{end:?}");
     while !here.peers().is_empty() {
         tokio::time::sleep(Duration::from_millis(10)).await;

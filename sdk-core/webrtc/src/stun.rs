@@ -268,10 +268,7 @@ fn number(bytes: &[u8]) -> Option<u16> {
 fn signature(packet: &[u8], at: usize, password: &[u8], hmac: Hmac<'_>) -> Option<[u8; 20]> {
     let length = at.checked_add(INTEGRITY_LENGTH)?.checked_sub(HEADER)?;
     let length = u16::try_from(length).ok()?.to_be_bytes();
-    Some(hmac(
-        password,
-        &[packet.get(..2)?, &length, packet.get(4..at)?],
-    ))
+    Some(hmac(password, &[packet.get(..2)?, &length, packet.get(4..at)?]))
 }
 
 fn begin(kind: u16, transaction: [u8; 12]) -> Vec<u8> {
@@ -387,12 +384,7 @@ mod tests {
         // Section 2.2, the same transaction.
         let transaction = hex::decode("b7e7a701bc34d686fa87dfae").unwrap();
         let listener = format!("{}{PASSWORD}", Version::V1.prefix());
-        let packet = check(
-            transaction.try_into().unwrap(),
-            &asker(&listener),
-            [1; 8],
-            &hmac,
-        );
+        let packet = check(transaction.try_into().unwrap(), &asker(&listener), [1; 8], &hmac);
         let answer = Check::parse(&packet)
             .unwrap()
             .answer("192.0.2.1:32853".parse().unwrap(), &hmac);
@@ -416,7 +408,10 @@ mod tests {
                 StunError::Username,
             ),
             ("libp2p+webrtc+v1/abcdé:dial".to_owned(), StunError::Username),
-            (format!("libp2p+webrtc+v1/abcde:di:{PASSWORD}"), StunError::Username),
+            (
+                format!("libp2p+webrtc+v1/abcde:di:{PASSWORD}"),
+                StunError::Username,
+            ),
             (
                 format!("libp2p+webrtc+v2/{}:dial", &PASSWORD[1..]),
                 StunError::Username,

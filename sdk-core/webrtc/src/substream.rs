@@ -286,11 +286,7 @@ impl<C: DataChannel + Unpin> AsyncWrite for Substream<C> {
             }
             Writing::Broken => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
         }
-        ready!(
-            inner
-                .channel
-                .poll_ready(&mut Context::from_waker(&inner.both))
-        )?;
+        ready!(inner.channel.poll_ready(&mut Context::from_waker(&inner.both)))?;
         let part = from.get(..MOST_PAYLOAD).unwrap_or(from);
         inner.channel.send(&frame::encode(None, part))?;
         Poll::Ready(Ok(part.len()))

@@ -142,7 +142,11 @@ impl Host {
     /// `None` for what cannot be: the port ends.
     fn does(&mut self, request: Request) -> Option<()> {
         match request {
-            Request::Dial { call, peer, addresses } => self.call(call, move |network| {
+            Request::Dial {
+                call,
+                peer,
+                addresses,
+            } => self.call(call, move |network| {
                 boxed(async move {
                     let dialled = network.dial(peer, addresses).await;
                     Event::Called(call, done(call, dialled.map_err(Fault::from)))
@@ -271,15 +275,10 @@ impl Host {
         let flow = Flow::new(super::wire::longest(protocol));
         self.streams.insert(number, flow.clone());
         let to = self.to.clone();
-        let MessageStream {
-            sender, receiver, ..
-        } = stream;
+        let MessageStream { sender, receiver, .. } = stream;
         self.tasks.push(boxed(async move {
             let say = |what| {
-                let report = Report::Stream {
-                    stream: number,
-                    what,
-                };
+                let report = Report::Stream { stream: number, what };
                 let _ = to.unbounded_send(ToNode(report).into_bytes());
             };
             join(send(sender, &flow, &say), receive(receiver, &flow, &say)).await;

@@ -11,8 +11,8 @@ use super::Port;
 use super::stream::{Flow, cost};
 use super::wire::{Fault, OfStream, Report, Request, ToHost, ToNode, longest};
 use crate::{
-    Address, Incoming, MessageReceiver, MessageSender, MessageStream, Network, NetworkError, PeerId, PeerInfo,
-    Protocol, RecordKey,
+    Address, Incoming, MessageReceiver, MessageSender, MessageStream, Network, NetworkError, PeerId,
+    PeerInfo, Protocol, RecordKey,
 };
 
 /// Streams that came in and were not taken yet, per protocol.
@@ -366,7 +366,13 @@ impl Network for RemoteNetwork {
 
     fn dial(&self, peer: PeerId, addresses: Vec<Address>) -> BoxFuture<'_, Result<(), NetworkError>> {
         boxed(async move {
-            let dialled = self.call(|call| Request::Dial { call, peer, addresses }).await;
+            let dialled = self
+                .call(|call| Request::Dial {
+                    call,
+                    peer,
+                    addresses,
+                })
+                .await;
             dialled.map(drop).map_err(|fault| fault.about(peer, ""))
         })
     }
@@ -409,7 +415,11 @@ impl Network for RemoteNetwork {
             if state.closed {
                 return Err(NetworkError::Closed);
             }
-            if state.slots.values().any(|(served, _)| served.name == protocol.name) {
+            if state
+                .slots
+                .values()
+                .any(|(served, _)| served.name == protocol.name)
+            {
                 return Err(NetworkError::AlreadyServed(protocol.name));
             }
             let slot = state.number();

@@ -206,9 +206,21 @@ fn what_makes_no_sense_ends_the_port() {
         let (peer, mut port) = (near.local_peer(), world.lend(world.near()));
         let say = |request| port.to.unbounded_send(ToHost(request).into_bytes());
         let addresses = vec![];
-        say(wire::Request::Dial { call: 1, peer, addresses }).unwrap();
+        say(wire::Request::Dial {
+            call: 1,
+            peer,
+            addresses,
+        })
+        .unwrap();
         let (name, longest) = (ECHO.name.to_owned(), 1000);
-        say(wire::Request::Open { call: 2, stream: 3, peer, name, longest }).unwrap();
+        say(wire::Request::Open {
+            call: 2,
+            stream: 3,
+            peer,
+            name,
+            longest,
+        })
+        .unwrap();
         world.settle().await;
         for _ in 0..100 {
             let what = wire::OfStream::Data(vec![0; 100_000]);

@@ -31,16 +31,47 @@ pub struct ToHost(pub(super) Request);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Request {
-    Dial { call: u32, peer: PeerId, addresses: Vec<Address> },
-    Open { call: u32, stream: u32, peer: PeerId, name: String, longest: u32 },
-    Publish { call: u32, key: RecordKey, record: Vec<u8> },
-    Find { call: u32, key: RecordKey, limit: u32 },
+    Dial {
+        call: u32,
+        peer: PeerId,
+        addresses: Vec<Address>,
+    },
+    Open {
+        call: u32,
+        stream: u32,
+        peer: PeerId,
+        name: String,
+        longest: u32,
+    },
+    Publish {
+        call: u32,
+        key: RecordKey,
+        record: Vec<u8>,
+    },
+    Find {
+        call: u32,
+        key: RecordKey,
+        limit: u32,
+    },
     /// Nobody waits for the call any more.
-    Cancel { call: u32 },
-    Disconnect { peer: PeerId },
-    Serve { slot: u32, name: String, longest: u32 },
-    Unserve { slot: u32 },
-    Stream { stream: u32, what: OfStream },
+    Cancel {
+        call: u32,
+    },
+    Disconnect {
+        peer: PeerId,
+    },
+    Serve {
+        slot: u32,
+        name: String,
+        longest: u32,
+    },
+    Unserve {
+        slot: u32,
+    },
+    Stream {
+        stream: u32,
+        what: OfStream,
+    },
 }
 
 /// From the network to the node.
@@ -50,17 +81,36 @@ pub struct ToNode(pub(super) Report);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Report {
     /// The first message.
-    Hello { peer: PeerId },
+    Hello {
+        peer: PeerId,
+    },
     Addresses(Vec<Address>),
     Peers(Vec<PeerInfo>),
-    Done { call: u32 },
-    Found { call: u32, records: Vec<Vec<u8>> },
-    Failed { call: u32, fault: Fault },
+    Done {
+        call: u32,
+    },
+    Found {
+        call: u32,
+        records: Vec<Vec<u8>>,
+    },
+    Failed {
+        call: u32,
+        fault: Fault,
+    },
     /// A peer opened a stream of a protocol that is served.
-    Accepted { slot: u32, stream: u32, peer: PeerId },
+    Accepted {
+        slot: u32,
+        stream: u32,
+        peer: PeerId,
+    },
     /// The protocol is not served any more.
-    Ended { slot: u32 },
-    Stream { stream: u32, what: OfStream },
+    Ended {
+        slot: u32,
+    },
+    Stream {
+        stream: u32,
+        what: OfStream,
+    },
 }
 
 /// A [`NetworkError`] without what both halves know: which peer and which protocol it is about.
@@ -123,11 +173,21 @@ impl ToHost {
     pub fn into_bytes(self) -> Vec<u8> {
         let mut out = Writer::default();
         match self.0 {
-            Request::Dial { call, peer, addresses } => {
+            Request::Dial {
+                call,
+                peer,
+                addresses,
+            } => {
                 out.list(&addresses, |out, address| out.text(address.as_str()));
                 out.peer(peer).u32(call).tag(0)
             }
-            Request::Open { call, stream, peer, name, longest } => {
+            Request::Open {
+                call,
+                stream,
+                peer,
+                name,
+                longest,
+            } => {
                 out.text(&name);
                 out.u32(longest).u32(stream).peer(peer).u32(call).tag(1)
             }
@@ -158,7 +218,11 @@ impl ToHost {
             0 => {
                 let (call, peer) = (input.u32()?, input.peer()?);
                 let addresses = input.list(Reader::address)?;
-                Request::Dial { call, peer, addresses }
+                Request::Dial {
+                    call,
+                    peer,
+                    addresses,
+                }
             }
             1 => Request::Open {
                 call: input.u32()?,
