@@ -1,8 +1,8 @@
 //! DTLS, SCTP and data channels between two addresses, without a socket or a clock: packets and times go in, packets come
 //! out. ICE is dealt with before anything comes here.
 //!
-//! Whoever calls [`Session::advance`] must do so after every other call, send what [`Session::outgoing`] holds, and come
-//! back at [`Session::deadline`].
+//! After every other call somebody must call [`Session::advance`], send what [`Session::take_outgoing`] gives, and come back
+//! at [`Session::deadline`].
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -27,6 +27,9 @@ const PIECE: u32 = DATAGRAM as u32 - 37 - 28;
 const MOST_UNREAD: usize = 4 << 20;
 /// SCTP's own window.
 const WINDOW: u32 = 1 << 20;
+/// Retransmission timeouts as in libwebrtc's SCTP (`dcsctp_options.h`): RFC 9260's are of a slower time.
+const RTO_INITIAL_MS: u64 = 500;
+const RTO_MIN_MS: u64 = 400;
 /// Sent and not acknowledged: of a channel, and of all. They bound memory, and speed to so much for each round trip.
 const CHANNEL_AHEAD: usize = 256 << 10;
 const ALL_AHEAD: usize = 2 << 20;
@@ -92,8 +95,7 @@ pub(super) struct Session {
     watchers: Vec<Waker>,
     buffer: Vec<u8>,
     heard: Instant,
-    /// Datagrams to be sent.
-    pub(super) outgoing: VecDeque<Vec<u8>>,
+    outgoing: VecDeque<Vec<u8>>,
 }
 
 impl std::fmt::Debug for Session {
@@ -117,6 +119,8 @@ impl Session {
         // ICE, and not SCTP, says when a peer is gone.
         let transport = Arc::new(
             TransportConfig::default()
+                .with_rto_initial_ms(RTO_INITIAL_MS)
+                .with_rto_min_ms(RTO_MIN_MS)
                 .with_max_init_retransmits(None)
                 .with_max_data_retransmits(None)
                 .with_max_num_inbound_streams(STREAMS)
@@ -206,7 +210,17 @@ impl Session {
         self.state == State::Down
     }
 
-    /// Says goodbye; the last packet is in [`Session::outgoing`].
+    /// Datagrams to be sent, as many as are wanted.
+    pub(super) fn take_outgoing(&mut self, most: usize) -> Vec<Vec<u8>> {
+        let length = most.min(self.outgoing.len());
+        self.outgoing.drain(..length).collect()
+    }
+
+    pub(super) fn has_outgoing(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
+    /// Says goodbye; the last packet waits to be sent.
     pub(super) fn close(&mut self, now: Instant) {
         if self.state != State::Down {
             // DTLS tells it to the other side; if it cannot, silence does.

@@ -1,1 +1,249 @@
+use std::time::Duration;
 
+use futures::future::{Either, join, poll_fn, select};
+use futures::{AsyncReadExt as _, AsyncWriteExt as _};
+use kwaainet_webrtc::stun::{self, Username, Version};
+use libp2p::core::Endpoint;
+use libp2p::core::muxing::{StreamMuxerExt as _, SubstreamBox};
+use libp2p::core::transport::{Boxed, PortUse};
+
+use super::listener::HALF_OPEN;
+use super::*;
+
+type Muxed = Boxed<(PeerId, StreamMuxerBox)>;
+
+fn transport() -> (Muxed, PeerId) {
+    let keypair = identity::Keypair::generate_ed25519();
+    let peer = keypair.public().to_peer_id();
+    (
+        WebRtc::new(Certificate::generate().unwrap(), keypair).boxed(),
+        peer,
+    )
+}
+
+async fn next(transport: &mut Muxed) -> TransportEvent<<Muxed as Transport>::ListenerUpgrade, io::Error> {
+    poll_fn(|cx| Pin::new(&mut *transport).poll(cx)).await
+}
+
+async fn listen(transport: &mut Muxed) -> Multiaddr {
+    let at = "/ip4/127.0.0.1/udp/0/webrtc-direct".parse().unwrap();
+    transport.listen_on(ListenerId::next(), at).unwrap();
+    match next(transport).await {
+        TransportEvent::NewAddress { listen_addr, .. } => listen_addr,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn dial(transport: &mut Muxed, address: &Multiaddr) -> <Muxed as Transport>::Dial {
+    let opts = DialOpts {
+        role: Endpoint::Dialer,
+        port_use: PortUse::New,
+    };
+    transport.dial(address.clone(), opts).unwrap()
+}
+
+/// Both ends of a connection, each knowing the other.
+async fn connected() -> (StreamMuxerBox, StreamMuxerBox, [Muxed; 2]) {
+    let ((mut ours, our_id), (mut theirs, their_id)) = (transport(), transport());
+    let address = listen(&mut theirs).await;
+    let accept = async {
+        match next(&mut theirs).await {
+            TransportEvent::Incoming { upgrade, .. } => upgrade.await.unwrap(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let (dialled, accepted) = join(dial(&mut ours, &address), accept).await;
+    let (dialled, accepted) = (dialled.unwrap(), accepted);
+    assert_eq!((dialled.0, accepted.0), (their_id, our_id));
+    (dialled.1, accepted.1, [ours, theirs])
+}
+
+/// Runs a future while the muxer is polled, as a swarm does.
+async fn beside<T>(muxer: &mut StreamMuxerBox, future: impl Future<Output = T>) -> T {
+    let polled = poll_fn(|cx| {
+        let _ = muxer.poll_unpin(cx);
+        Poll::Pending::<()>
+    });
+    match select(polled, Box::pin(future)).await {
+        Either::Left(((), _)) => unreachable!("it is never ready"),
+        Either::Right((value, _)) => value,
+    }
+}
+
+fn pattern(length: usize) -> Vec<u8> {
+    (0..length).map(|at| ((at * 31) >> 3) as u8).collect()
+}
+
+async fn both_ways(stream: SubstreamBox, length: usize) {
+    let (mut reader, mut writer) = stream.split();
+    let sent = pattern(length);
+    let mut got = Vec::new();
+    let write = async {
+        writer.write_all(&sent).await.unwrap();
+        writer.close().await.unwrap();
+    };
+    let (read, ()) = join(reader.read_to_end(&mut got), write).await;
+    read.unwrap();
+    assert!(got == sent, "{length} bytes arrive as they were sent");
+}
+
+fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime
+        .block_on(async { tokio::time::timeout(Duration::from_secs(60), test).await })
+        .expect("it ends within a minute");
+}
+
+#[test]
+fn both_ends_know_each_other_and_streams_carry_every_size_both_ways() {
+    run(async {
+        let (mut ours, mut theirs, _transports) = connected().await;
+        for length in [1, 64, 8_192, 65_537, 4 << 20] {
+            let (here, there) = join(
+                poll_fn(|cx| ours.poll_outbound_unpin(cx)),
+                poll_fn(|cx| theirs.poll_inbound_unpin(cx)),
+            )
+            .await;
+            join(
+                beside(&mut ours, both_ways(here.unwrap(), length)),
+                beside(&mut theirs, both_ways(there.unwrap(), length)),
+            )
+            .await;
+        }
+    });
+}
+
+/// More streams than a connection holds at a time, one after the other: each is let go of when both ends are done with it.
+#[test]
+fn a_connection_serves_more_streams_than_it_holds_at_once() {
+    run(async {
+        let (mut ours, mut theirs, _transports) = connected().await;
+        for _ in 0..600 {
+            let here = poll_fn(|cx| ours.poll_outbound_unpin(cx)).await.unwrap();
+            let there = poll_fn(|cx| theirs.poll_inbound_unpin(cx)).await.unwrap();
+            join(
+                beside(&mut ours, both_ways(here, 10)),
+                beside(&mut theirs, both_ways(there, 10)),
+            )
+            .await;
+        }
+    });
+}
+
+/// What nobody reads fills a bounded buffer; then its writer waits, and goes on when it is read.
+#[test]
+fn a_reader_that_is_late_gets_everything() {
+    run(async {
+        let (mut ours, mut theirs, _transports) = connected().await;
+        let mut here = poll_fn(|cx| ours.poll_outbound_unpin(cx)).await.unwrap();
+        let sent = pattern(16 << 20);
+        let mut written = 0;
+        let write = async {
+            while written < sent.len() {
+                let part = &sent[written..(written + 65_536).min(sent.len())];
+                match tokio::time::timeout(Duration::from_secs(2), here.write(part)).await {
+                    Ok(length) => written += length.unwrap(),
+                    Err(_) => break,
+                }
+            }
+        };
+        beside(&mut ours, write).await;
+        assert!(written < sent.len(), "all of it went into memory");
+        let mut there = poll_fn(|cx| theirs.poll_inbound_unpin(cx)).await.unwrap();
+        let mut got = Vec::new();
+        let rest = async {
+            here.write_all(&sent[written..]).await.unwrap();
+            here.close().await.unwrap();
+        };
+        join(
+            beside(&mut ours, rest),
+            beside(&mut theirs, async {
+                there.read_to_end(&mut got).await.unwrap();
+            }),
+        )
+        .await;
+        assert!(got == sent);
+    });
+}
+
+#[test]
+fn an_end_that_leaves_is_noticed() {
+    run(async {
+        let (mut ours, theirs, _transports) = connected().await;
+        drop(theirs);
+        let ended = poll_fn(|cx| ours.poll_inbound_unpin(cx)).await;
+        assert!(ended.is_err());
+    });
+}
+
+#[test]
+fn another_certificate_than_the_address_names_is_refused() {
+    run(async {
+        let ((mut ours, _), (mut theirs, _)) = (transport(), transport());
+        let address = listen(&mut theirs).await;
+        let mut named = DirectAddress::parse(&address).unwrap();
+        named.fingerprint = Some(Certificate::generate().unwrap().fingerprint);
+        let dialled = dial(&mut ours, &named.to_multiaddr());
+        let serve = async {
+            match next(&mut theirs).await {
+                TransportEvent::Incoming { upgrade, .. } => upgrade.await,
+                other => panic!("{other:?}"),
+            }
+        };
+        let (dialled, served) = join(dialled, serve).await;
+        let why = dialled.err().unwrap().to_string();
+        assert!(why.contains("certificate"), "{why}");
+        assert!(served.is_err());
+    });
+}
+
+/// Nobody who only pretends to begin may keep others out for longer than a handshake lasts, or make us hold more than a few.
+#[test]
+fn half_open_connections_are_bounded_and_nonsense_is_not_answered() {
+    run(async {
+        let (mut theirs, _) = transport();
+        let address = listen(&mut theirs).await;
+        let at = DirectAddress::parse(&address).unwrap().socket;
+        let mut upgrades = Vec::new();
+        let mut answers = 0;
+        for number in 0..HALF_OPEN {
+            let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            socket.send_to(&[0; 40], at).await.unwrap();
+            let word = format!("{}{number:032}", Version::V1.prefix());
+            let username = Username {
+                version: Version::V1,
+                listener: &word,
+                dialler: &word,
+            };
+            let mut check = stun::check([1; 12], &username, [2; 8], &hmac_sha1);
+            if number % 2 == 1 {
+                // Signed by somebody else.
+                let middle = check.len() - 20;
+                check[middle] ^= 1;
+            }
+            socket.send_to(&check, at).await.unwrap();
+            let mut buffer = [0; 256];
+            let wait = Duration::from_millis(if number % 2 == 1 { 20 } else { 200 });
+            if let Ok(received) = tokio::time::timeout(wait, socket.recv(&mut buffer)).await {
+                let packet = &buffer[..received.unwrap()];
+                assert!(number % 2 == 0, "an answer to a check with a wrong signature");
+                assert!(stun::answers(packet, [1; 12], &word, &hmac_sha1));
+                answers += 1;
+            }
+            let polled = poll_fn(|cx| match Pin::new(&mut theirs).poll(cx) {
+                Poll::Ready(event) => Poll::Ready(Some(event)),
+                Poll::Pending => Poll::Ready(None),
+            });
+            if let Some(TransportEvent::Incoming { upgrade, .. }) = polled.await {
+                upgrades.push(upgrade);
+            }
+        }
+        // All come from one place, which is let in so often.
+        assert_eq!(answers, HALF_OPEN / 2);
+        assert_eq!(upgrades.len(), HALF_OPEN / 2);
+    });
+}
