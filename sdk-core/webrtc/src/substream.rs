@@ -74,6 +74,8 @@ struct Inner<C> {
     at: usize,
     reading: Reading,
     writing: Writing,
+    /// The end was received, and not acknowledged.
+    owes_ack: bool,
     halves: Arc<Halves>,
     both: Waker,
 }
@@ -127,6 +129,7 @@ impl<C: DataChannel> Lingering<C> {
                 at: 0,
                 reading: Reading::Open,
                 writing: Writing::Open,
+                owes_ack: false,
                 both: Waker::from(Arc::clone(&halves)),
                 halves,
             }),
@@ -157,6 +160,16 @@ impl<C: DataChannel> Lingering<C> {
 impl<C: DataChannel> Inner<C> {
     /// Takes in what has arrived, as far as there is room for its payload.
     fn absorb(&mut self) {
+        self.take_in();
+        // When everything was read: what a short request causes then comes together, its answer first.
+        if self.owes_ack && self.at >= self.payload.len() {
+            self.owes_ack = false;
+            // A channel that has closed meanwhile tells so when it is read.
+            let _ = self.channel.send(&frame::encode(Some(Flag::FinAck), &[]));
+        }
+    }
+
+    fn take_in(&mut self) {
         while self.payload.len().saturating_sub(self.at) < LONGEST {
             match self.decoder.next() {
                 Ok(Some(frame)) => self.note(frame),
@@ -189,8 +202,7 @@ impl<C: DataChannel> Inner<C> {
         match frame.flag {
             Some(Flag::Fin) if matches!(self.reading, Reading::Open | Reading::Ignored) => {
                 self.reading = Reading::Ended;
-                // A channel that has closed meanwhile tells so when it is read.
-                let _ = self.channel.send(&frame::encode(Some(Flag::FinAck), &[]));
+                self.owes_ack = true;
                 self.halves.reader.wake();
             }
             Some(Flag::ResetStream) if matches!(self.reading, Reading::Open | Reading::Ignored) => {
