@@ -31,6 +31,22 @@ if (!program) throw new Error("KWAAINET_BIN says which `kwaainet` is tested: npm
 /** A peer of ours; `stop` waits until it has left, and `kill` does not ask it. */
 export async function ourPeer(...args) {
   const folder = mkdtempSync(join(tmpdir(), "kwaainet-peer-"));
+  const peer = await peerIn(folder, ...args);
+  return {
+    ...peer,
+    kill() {
+      peer.kill();
+      rmSync(folder, { recursive: true });
+    },
+    async stop() {
+      await peer.stop();
+      rmSync(folder, { recursive: true });
+    },
+  };
+}
+
+/** The same with a folder that stays. */
+export async function peerIn(folder, ...args) {
   const child = spawn(
     program,
     ["peer", "--json", "--echo", "--control", "0", "--data-dir", folder, ...args],
@@ -50,12 +66,10 @@ export async function ourPeer(...args) {
     ws: over(/\/ws\/p2p/),
     kill() {
       child.kill("SIGKILL");
-      rmSync(folder, { recursive: true });
     },
     async stop() {
       child.kill("SIGTERM");
       assert.equal(await ended, 0, "a peer that is asked to leave does so");
-      rmSync(folder, { recursive: true });
     },
   };
 }

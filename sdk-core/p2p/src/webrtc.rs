@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use futures::AsyncWriteExt as _;
-use kwaainet_webrtc::{DataChannel, Fingerprint, Lingering, Substream};
+use kwaainet_webrtc::{DataChannel, Fingerprint, Lingering, Side, Substream};
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
 use libp2p::core::upgrade::{InboundConnectionUpgrade as _, OutboundConnectionUpgrade as _};
 use libp2p::multiaddr::{Multiaddr, Protocol};
@@ -150,9 +150,9 @@ impl<P: PeerConnection> Muxer<P> {
         }
     }
 
-    /// A stream on a channel that both ends have opened by agreement.
+    /// A stream on a channel that both ends have opened by agreement, and both may close.
     pub fn stream(&self, channel: P::Channel) -> Substream<P::Channel> {
-        self.lingering.stream(channel)
+        self.lingering.stream(channel, Side::Ours)
     }
 }
 
@@ -166,12 +166,12 @@ where
 
     fn poll_inbound(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<Self::Substream>> {
         let channel = ready!(self.connection.poll_incoming(cx))?;
-        Poll::Ready(Ok(self.lingering.stream(channel)))
+        Poll::Ready(Ok(self.lingering.stream(channel, Side::Theirs)))
     }
 
     fn poll_outbound(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<Self::Substream>> {
         let channel = ready!(self.connection.poll_open(cx))?;
-        Poll::Ready(Ok(self.lingering.stream(channel)))
+        Poll::Ready(Ok(self.lingering.stream(channel, Side::Ours)))
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

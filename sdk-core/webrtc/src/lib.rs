@@ -20,4 +20,4 @@ pub mod stun;
 mod substream;
 
 pub use fingerprint::{Fingerprint, prologue};
-pub use substream::{DataChannel, Lingering, Substream};
+pub use substream::{DataChannel, Lingering, Side, Substream};

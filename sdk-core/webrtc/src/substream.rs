@@ -34,8 +34,8 @@ pub trait DataChannel {
     fn close(&mut self);
 }
 
-/// Streams that wait, after their last handle is gone, until the other side has seen their end. The oldest give way.
-const MOST_LINGERING: usize = 64;
+/// Streams that wait, after their last handle is gone, for the other side. The oldest give way.
+const MOST_LINGERING: usize = 128;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reading {
@@ -58,6 +58,18 @@ enum Writing {
     Broken,
 }
 
+/// Who has opened a channel, and is to close it.
+///
+/// Whoever opened it may use its number again as soon as it is closed. If the other side closed it as well, at the same time,
+/// that would hit the next channel of this number: with libdatachannel (Node.js) it did, once in about twenty pings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// We have. It is closed when the other side has seen the end of the stream.
+    Ours,
+    /// The other side has. We wait until it is closed.
+    Theirs,
+}
+
 /// A bidirectional stream. Both halves may be polled from tasks of their own.
 #[derive(Debug)]
 pub struct Substream<C: DataChannel> {
@@ -76,6 +88,9 @@ struct Inner<C> {
     writing: Writing,
     /// The end was received, and not acknowledged.
     owes_ack: bool,
+    side: Side,
+    /// The channel is closed.
+    gone: bool,
     halves: Arc<Halves>,
     both: Waker,
 }
@@ -98,7 +113,8 @@ impl Wake for Halves {
     }
 }
 
-/// The streams of one connection that wait for the other side to see their end. Poll it wherever the connection is polled.
+/// The streams of one connection that wait for the other side: to see their end, or to close their channel. Poll it wherever
+/// the connection is polled.
 #[derive(Debug)]
 pub struct Lingering<C: DataChannel> {
     streams: Vec<Inner<C>>,
@@ -119,7 +135,7 @@ impl<C: DataChannel> Default for Lingering<C> {
 
 impl<C: DataChannel> Lingering<C> {
     /// A stream on a new channel.
-    pub fn stream(&self, channel: C) -> Substream<C> {
+    pub fn stream(&self, channel: C, side: Side) -> Substream<C> {
         let halves = Arc::<Halves>::default();
         Substream {
             inner: Some(Inner {
@@ -130,6 +146,8 @@ impl<C: DataChannel> Lingering<C> {
                 reading: Reading::Open,
                 writing: Writing::Open,
                 owes_ack: false,
+                side,
+                gone: false,
                 both: Waker::from(Arc::clone(&halves)),
                 halves,
             }),
@@ -137,7 +155,7 @@ impl<C: DataChannel> Lingering<C> {
         }
     }
 
-    /// Lets go of streams whose end was seen. It is never done.
+    /// Lets go of streams that wait for nothing more. It is never done.
     pub fn poll(&mut self, cx: &mut Context<'_>) {
         while let Poll::Ready(Some(stream)) = self.dropped.poll_next_unpin(cx) {
             if self.streams.len() >= MOST_LINGERING {
@@ -148,7 +166,7 @@ impl<C: DataChannel> Lingering<C> {
         self.streams.retain_mut(|stream| {
             stream.halves.reader.register(cx.waker());
             stream.absorb();
-            let waits = stream.writing == Writing::Closing;
+            let waits = stream.waits();
             if !waits {
                 stream.channel.close();
             }
@@ -221,8 +239,13 @@ impl<C: DataChannel> Inner<C> {
         }
     }
 
+    fn waits(&self) -> bool {
+        !self.gone && (self.side == Side::Theirs || self.writing == Writing::Closing)
+    }
+
     /// The channel is gone.
     fn broke(&mut self) {
+        self.gone = true;
         if self.reading != Reading::Ended {
             self.reading = Reading::Broken;
         }
@@ -248,11 +271,15 @@ impl<C: DataChannel> Inner<C> {
             self.payload = Vec::new();
             let _ = self.channel.send(&frame::encode(Some(Flag::StopSending), &[]));
         }
-        if self.writing == Writing::Open {
-            self.writing = Writing::Broken;
-            let _ = self.channel.send(&frame::encode(Some(Flag::ResetStream), &[]));
-        }
-        self.writing == Writing::Closing
+        let last = match self.writing {
+            Writing::Open => Flag::ResetStream,
+            // It was told to stop, and does so; the other side waits to hear it (js-libp2p counts the stream until then).
+            Writing::Stopped => Flag::Fin,
+            _ => return self.waits(),
+        };
+        self.writing = Writing::Broken;
+        let _ = self.channel.send(&frame::encode(Some(last), &[]));
+        self.waits()
     }
 }
 
@@ -313,7 +340,7 @@ impl<C: DataChannel + Unpin> AsyncWrite for Substream<C> {
     /// channel stays open, so nothing is lost.
     fn poll_close(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         let inner = self.inner()?;
-        if inner.writing == Writing::Open {
+        if matches!(inner.writing, Writing::Open | Writing::Stopped) {
             inner.channel.send(&frame::encode(Some(Flag::Fin), &[]))?;
             inner.writing = Writing::Closing;
         }

@@ -108,8 +108,8 @@ fn streams(room: usize) -> Pair {
     let (our_rest, their_rest) = (Lingering::default(), Lingering::default());
     Pair {
         channel: one.clone(),
-        ours: our_rest.stream(one),
-        theirs: their_rest.stream(other),
+        ours: our_rest.stream(one, Side::Ours),
+        theirs: their_rest.stream(other, Side::Theirs),
         our_rest,
         their_rest,
     }
@@ -170,10 +170,11 @@ fn a_half_is_closed_without_the_other_and_the_channel_when_the_end_was_seen() {
     });
     drop(all.theirs);
     settle(&mut all.their_rest);
-    // Ours has read to the end, and said so: theirs knows, and closes.
-    assert!(all.channel.is_closed());
+    assert!(!all.channel.is_closed(), "only whoever opened it closes it");
     drop(all.ours);
     settle(&mut all.our_rest);
+    assert!(all.channel.is_closed(), "the end was seen");
+    settle(&mut all.their_rest);
     assert!(all.our_rest.streams.is_empty() && all.their_rest.streams.is_empty());
 }
 
@@ -240,7 +241,7 @@ fn streams_whose_end_nobody_sees_give_way_to_later_ones() {
     let mut rest = Lingering::default();
     let channels: Vec<_> = (0..MOST_LINGERING + 3).map(|_| pair(8).0).collect();
     for channel in &channels {
-        let mut stream = rest.stream(channel.clone());
+        let mut stream = rest.stream(channel.clone(), Side::Ours);
         block_on(stream.close()).unwrap();
         drop(stream);
         settle(&mut rest);
@@ -254,9 +255,27 @@ fn streams_whose_end_nobody_sees_give_way_to_later_ones() {
 fn what_is_no_frame_breaks_the_stream_and_closes_the_channel() {
     let (one, mut other) = pair(8);
     let rest = Lingering::default();
-    let mut stream = rest.stream(one);
+    let mut stream = rest.stream(one, Side::Ours);
     other.send(&[0xff; 12]).unwrap();
     let read = block_on(stream.read(&mut [0; 8])).unwrap_err();
     assert_eq!(read.kind(), io::ErrorKind::ConnectionReset);
     assert!(other.is_closed());
+}
+
+/// Otherwise the other side keeps the stream, and its channel, for as long as the connection lasts.
+#[test]
+fn a_stream_that_was_told_to_stop_says_that_it_has() {
+    let (mut one, other) = pair(8);
+    let rest = Lingering::default();
+    let stream = rest.stream(other, Side::Theirs);
+    one.send(&frame::encode(Some(Flag::StopSending), &[])).unwrap();
+    one.send(&frame::encode(Some(Flag::Fin), &[])).unwrap();
+    drop(stream);
+    let mut decoder = Decoder::default();
+    let mut flags = Vec::new();
+    while let Poll::Ready(Some(message)) = one.poll_receive(&mut Context::from_waker(Waker::noop())) {
+        decoder.push(&message).unwrap();
+        flags.extend(decoder.next().unwrap().and_then(|frame| frame.flag));
+    }
+    assert_eq!(flags, [Flag::FinAck, Flag::Fin]);
 }

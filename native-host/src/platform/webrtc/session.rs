@@ -58,6 +58,9 @@ pub(super) struct ChannelId(u64);
 struct Channel {
     stream: u16,
     unread: VecDeque<Vec<u8>>,
+    /// What cannot be sent yet: a peer may open a stream again while the end of what it was before is still being agreed on
+    /// (RFC 6525, section 5.1.2). An acknowledgement and flags at most; payload waits for room.
+    unsent: VecDeque<(PayloadProtocolIdentifier, Vec<u8>)>,
     /// The peer has closed it.
     ended: bool,
     reader: Option<Waker>,
@@ -190,6 +193,7 @@ impl Session {
         }
         self.associate();
         self.note_events();
+        self.flush();
         self.transmit(now);
         self.wake_writers();
     }
@@ -306,7 +310,10 @@ impl Session {
         let Some(channel) = self.channels.get_mut(&id).filter(|channel| !channel.ended) else {
             return Poll::Ready(false);
         };
-        if all < ALL_AHEAD && ahead(&mut self.association, channel.stream) < CHANNEL_AHEAD {
+        if channel.unsent.is_empty()
+            && all < ALL_AHEAD
+            && ahead(&mut self.association, channel.stream) < CHANNEL_AHEAD
+        {
             return Poll::Ready(true);
         }
         channel.writer = Some(cx.waker().clone());
@@ -315,16 +322,13 @@ impl Session {
 
     /// Sends a message. `false` when the channel is closed.
     pub(super) fn send(&mut self, id: ChannelId, message: &[u8]) -> bool {
-        let Some(channel) = self.channels.get(&id).filter(|channel| !channel.ended) else {
+        let Some(channel) = self.channels.get_mut(&id).filter(|channel| !channel.ended) else {
             return false;
         };
-        let Some((_, association)) = &mut self.association else {
-            return false;
-        };
-        association
-            .stream(channel.stream)
-            .and_then(|mut stream| stream.write_with_ppi(message, PayloadProtocolIdentifier::Binary))
-            .is_ok()
+        channel
+            .unsent
+            .push_back((PayloadProtocolIdentifier::Binary, message.to_vec()));
+        flush(&mut self.association, channel)
     }
 
     /// Closes a channel, and forgets it.
@@ -471,6 +475,7 @@ impl Session {
             Channel {
                 stream,
                 unread: VecDeque::new(),
+                unsent: VecDeque::new(),
                 ended: false,
                 reader: None,
                 writer: None,
@@ -525,17 +530,15 @@ impl Session {
         if !wanted || self.channels.len() >= MOST_CHANNELS || self.incoming.len() >= MOST_WAITING {
             return self.reset(stream);
         }
-        let acknowledged = self.association.as_mut().is_some_and(|(_, association)| {
-            association
-                .stream(stream)
-                .and_then(|mut stream| stream.write_with_ppi(&ACK, PayloadProtocolIdentifier::Dcep))
-                .is_ok()
-        });
-        if acknowledged {
-            let id = self.channel(stream);
-            self.incoming.push_back(id);
-            self.wake_watchers();
+        let id = self.channel(stream);
+        if let Some(channel) = self.channels.get_mut(&id) {
+            channel
+                .unsent
+                .push_back((PayloadProtocolIdentifier::Dcep, ACK.to_vec()));
+            flush(&mut self.association, channel);
         }
+        self.incoming.push_back(id);
+        self.wake_watchers();
     }
 
     /// The peer has closed a stream.
@@ -591,6 +594,14 @@ impl Session {
             .sum()
     }
 
+    fn flush(&mut self) {
+        for channel in self.channels.values_mut() {
+            if !channel.unsent.is_empty() && !channel.ended {
+                flush(&mut self.association, channel);
+            }
+        }
+    }
+
     fn wake_writers(&mut self) {
         if !self.channels.values().any(|channel| channel.writer.is_some()) {
             return;
@@ -600,6 +611,7 @@ impl Session {
         for channel in self.channels.values_mut() {
             if room
                 && channel.writer.is_some()
+                && channel.unsent.is_empty()
                 && ahead(&mut self.association, channel.stream) <= CHANNEL_AHEAD / 2
             {
                 channel.writer.take().into_iter().for_each(Waker::wake);
@@ -616,4 +628,22 @@ fn ahead(association: &mut Option<(AssociationHandle, Association)>, stream: u16
             .and_then(|stream| stream.buffered_amount())
             .unwrap_or_default()
     })
+}
+
+/// Hands over what waits, as far as the stream takes it. `false` if it takes nothing ever again.
+fn flush(association: &mut Option<(AssociationHandle, Association)>, channel: &mut Channel) -> bool {
+    let Some((_, association)) = association else {
+        return false;
+    };
+    let Ok(mut stream) = association.stream(channel.stream) else {
+        return false;
+    };
+    while stream.is_writable()
+        && let Some((kind, message)) = channel.unsent.pop_front()
+    {
+        if stream.write_with_ppi(&message, kind).is_err() {
+            return false;
+        }
+    }
+    true
 }
