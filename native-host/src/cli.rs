@@ -315,6 +315,7 @@ pub struct Serve {
 const PEER_HELP: &str = "\
 Examples:
   kwaainet peer --listen /ip4/0.0.0.0/tcp/4001 --listen /ip4/0.0.0.0/tcp/4002/ws
+  kwaainet peer --listen /ip4/0.0.0.0/udp/4003/webrtc-direct
   kwaainet peer --relay --bootstrap /dns4/relay.example.org/tcp/4001/p2p/12D3KooW…
 
 It computes nothing for others and gives away no model. It keeps its key in the folder for data (peer.key): whoever has

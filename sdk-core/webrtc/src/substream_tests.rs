@@ -120,7 +120,7 @@ fn settle(rest: &mut Lingering<Channel>) {
 }
 
 fn pattern(length: usize) -> Vec<u8> {
-    (0..length).map(|at| (at * 31 >> 3) as u8).collect()
+    (0..length).map(|at| ((at * 31) >> 3) as u8).collect()
 }
 
 /// Reader and writer are tasks of their own on both sides, and there is room for two messages.

@@ -73,7 +73,7 @@ fn check(packet: &[u8]) {
 
 /// No HMAC: what is tested is the reader.
 fn hmac(key: &[u8], parts: &[&[u8]]) -> [u8; 20] {
-    let mut value = [0; 20];
+    let mut value = [0_u8; 20];
     for (at, byte) in key.iter().chain(parts.iter().copied().flatten()).enumerate() {
         value[at % 20] = value[at % 20].rotate_left(3) ^ *byte;
     }

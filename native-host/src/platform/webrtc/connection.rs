@@ -17,7 +17,8 @@ use tokio::time::{sleep_until, timeout};
 
 use super::Error;
 use super::certificate::Certificate;
-use super::session::{ChannelId, Session};
+use super::channel::ChannelId;
+use super::session::Session;
 
 /// From the first packet until both ends are known.
 pub(super) const HANDSHAKE: Duration = Duration::from_secs(15);

@@ -2,6 +2,7 @@
 //! (libp2p/specs, webrtc/webrtc-direct.md, both versions; docs/decisions/0015).
 
 mod certificate;
+mod channel;
 mod connection;
 mod dial;
 mod listener;
@@ -61,6 +62,10 @@ fn hmac_sha1(key: &[u8], parts: &[&[u8]]) -> [u8; 20] {
     tag
 }
 
+/// For all peers of a listener.
+#[cfg(unix)]
+const RECEIVE_BUFFER: usize = 2 << 20;
+
 type Upgrade = BoxFuture<'static, Result<(PeerId, StreamMuxerBox), Error>>;
 type Happening = TransportEvent<Upgrade, Error>;
 
@@ -105,6 +110,9 @@ impl WebRtc {
     fn listen(&mut self, id: ListenerId, at: SocketAddr) -> io::Result<()> {
         let socket = std::net::UdpSocket::bind(at)?;
         socket.set_nonblocking(true)?;
+        // Browsers send in bursts. Where the system allows less, it gives what it allows.
+        #[cfg(unix)]
+        let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER);
         let bound = socket.local_addr()?;
         let watcher = bound.ip().is_unspecified().then(IfWatcher::new).transpose()?;
         let (sender, arrived) = mpsc::unbounded_channel();

@@ -13,11 +13,12 @@ use std::time::{Duration, Instant};
 use dimpl::{Dtls, Output};
 use kwaainet_webrtc::{Fingerprint, frame};
 use sctp_proto::{
-    Association, AssociationHandle, ClientConfig, DatagramEvent, Endpoint, EndpointConfig, Event, Payload,
-    PayloadProtocolIdentifier, ServerConfig, StreamEvent, TransportConfig,
+    ClientConfig, DatagramEvent, Endpoint, EndpointConfig, Event, Payload, PayloadProtocolIdentifier,
+    ServerConfig, StreamEvent, TransportConfig,
 };
 
 use super::certificate::{Certificate, fingerprint};
+use super::channel::{Associated, Channel, ChannelId, ahead};
 
 /// What every path carries (RFC 8200), without the headers of IPv6 and UDP.
 const DATAGRAM: usize = 1_280 - 48;
@@ -50,23 +51,6 @@ const OPEN: [u8; 12] = [3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 /// DATA_CHANNEL_ACK.
 const ACK: [u8; 1] = [2];
 
-/// A channel of this session. Numbers of streams are used again, these are not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct ChannelId(u64);
-
-#[derive(Debug)]
-struct Channel {
-    stream: u16,
-    unread: VecDeque<Vec<u8>>,
-    /// What cannot be sent yet: a peer may open a stream again while the end of what it was before is still being agreed on
-    /// (RFC 6525, section 5.1.2). An acknowledgement and flags at most; payload waits for room.
-    unsent: VecDeque<(PayloadProtocolIdentifier, Vec<u8>)>,
-    /// The peer has closed it.
-    ended: bool,
-    reader: Option<Waker>,
-    writer: Option<Waker>,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// Neither DTLS nor SCTP is ready.
@@ -84,7 +68,7 @@ pub(super) struct Session {
     secured: bool,
     peer: Option<Fingerprint>,
     endpoint: Endpoint,
-    association: Option<(AssociationHandle, Association)>,
+    association: Associated,
     transport: Arc<TransportConfig>,
     channels: HashMap<ChannelId, Channel>,
     /// Which channel a stream is now.
@@ -328,7 +312,7 @@ impl Session {
         channel
             .unsent
             .push_back((PayloadProtocolIdentifier::Binary, message.to_vec()));
-        flush(&mut self.association, channel)
+        channel.flush(&mut self.association)
     }
 
     /// Closes a channel, and forgets it.
@@ -358,8 +342,7 @@ impl Session {
     fn end(&mut self) {
         self.state = State::Down;
         for channel in self.channels.values_mut() {
-            let wakers = [channel.reader.take(), channel.writer.take()];
-            wakers.into_iter().flatten().for_each(Waker::wake);
+            channel.wake();
         }
         self.wake_watchers();
     }
@@ -470,17 +453,7 @@ impl Session {
         let id = ChannelId(self.next_channel);
         self.next_channel = self.next_channel.saturating_add(1);
         self.streams.insert(stream, id);
-        self.channels.insert(
-            id,
-            Channel {
-                stream,
-                unread: VecDeque::new(),
-                unsent: VecDeque::new(),
-                ended: false,
-                reader: None,
-                writer: None,
-            },
-        );
+        self.channels.insert(id, Channel::new(stream));
         id
     }
 
@@ -535,7 +508,7 @@ impl Session {
             channel
                 .unsent
                 .push_back((PayloadProtocolIdentifier::Dcep, ACK.to_vec()));
-            flush(&mut self.association, channel);
+            channel.flush(&mut self.association);
         }
         self.incoming.push_back(id);
         self.wake_watchers();
@@ -551,8 +524,7 @@ impl Session {
             return;
         };
         channel.ended = true;
-        let wakers = [channel.reader.take(), channel.writer.take()];
-        wakers.into_iter().flatten().for_each(Waker::wake);
+        channel.wake();
     }
 
     fn reset(&mut self, stream: u16) {
@@ -597,7 +569,7 @@ impl Session {
     fn flush(&mut self) {
         for channel in self.channels.values_mut() {
             if !channel.unsent.is_empty() && !channel.ended {
-                flush(&mut self.association, channel);
+                channel.flush(&mut self.association);
             }
         }
     }
@@ -618,32 +590,4 @@ impl Session {
             }
         }
     }
-}
-
-/// Sent and not acknowledged.
-fn ahead(association: &mut Option<(AssociationHandle, Association)>, stream: u16) -> usize {
-    association.as_mut().map_or(0, |(_, association)| {
-        association
-            .stream(stream)
-            .and_then(|stream| stream.buffered_amount())
-            .unwrap_or_default()
-    })
-}
-
-/// Hands over what waits, as far as the stream takes it. `false` if it takes nothing ever again.
-fn flush(association: &mut Option<(AssociationHandle, Association)>, channel: &mut Channel) -> bool {
-    let Some((_, association)) = association else {
-        return false;
-    };
-    let Ok(mut stream) = association.stream(channel.stream) else {
-        return false;
-    };
-    while stream.is_writable()
-        && let Some((kind, message)) = channel.unsent.pop_front()
-    {
-        if stream.write_with_ppi(&message, kind).is_err() {
-            return false;
-        }
-    }
-    true
 }
