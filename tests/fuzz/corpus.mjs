@@ -450,8 +450,16 @@ write("chunk", "frame", Buffer.concat([Buffer.from([3, 0, 0, 0, 7, 0, 4, 0, 0]),
 const toHost = (...parts) => Buffer.concat([Buffer.from([0]), ...parts.map((part) => Buffer.from(part))]);
 const toNode = (...parts) => Buffer.concat([Buffer.from([1]), ...parts.map((part) => Buffer.from(part))]);
 const portText = (text) => Buffer.concat([Buffer.from(text), Buffer.from([0, 0, 0, text.length])]);
-write("port", "dial", toHost(portText("/ip4/1.2.3.4/tcp/5/ws"), [0, 0, 0, 1], Buffer.alloc(32, 7), [0, 0, 0, 1, 0]));
-write("port", "open", toHost(portText("/a/1"), [0, 0, 4, 0, 0, 0, 0, 2], Buffer.alloc(32, 7), [0, 0, 0, 1, 1]));
+write(
+  "port",
+  "dial",
+  toHost(portText("/ip4/1.2.3.4/tcp/5/ws"), [0, 0, 0, 1], Buffer.alloc(32, 7), [0, 0, 0, 1, 0]),
+);
+write(
+  "port",
+  "open",
+  toHost(portText("/a/1"), [0, 0, 4, 0, 0, 0, 0, 2], Buffer.alloc(32, 7), [0, 0, 0, 1, 1]),
+);
 write("port", "data", toHost("hello", [0, 0, 0, 2, 16]));
 write("port", "credit", toNode([0, 0, 1, 0, 0, 0, 0, 2, 17]));
 write("port", "broken", toNode(portText("gone"), [2, 0, 0, 0, 2, 20]));

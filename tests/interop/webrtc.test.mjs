@@ -104,7 +104,10 @@ describe("WebRTC Direct", { timeout: 300_000 }, () => {
           const page = await chromium.context.newPage();
           await page.goto(url);
           told.push(
-            await page.evaluate(([to, which]) => globalThis.exchange(to, which), [ours.addresses[0], version]),
+            await page.evaluate(
+              ([to, which]) => globalThis.exchange(to, which),
+              [ours.addresses[0], version],
+            ),
           );
           await page.close();
         }
@@ -119,7 +122,9 @@ describe("WebRTC Direct", { timeout: 300_000 }, () => {
       const told = await inPages(1, TIMES);
       told.forEach(complete);
       for (const length of Object.keys(told[0].echo)) {
-        context.diagnostic(`echo of ${length} bytes: ${median(told.map(({ echo }) => echo[length])).toFixed(1)} ms`);
+        context.diagnostic(
+          `echo of ${length} bytes: ${median(told.map(({ echo }) => echo[length])).toFixed(1)} ms`,
+        );
       }
       context.diagnostic(`connect: ${median(told.map(({ connect }) => connect)).toFixed(0)} ms`);
     });

@@ -88,6 +88,15 @@ pub(super) fn begin(
     Some((Connection { shared }, arrivals))
 }
 
+/// However the task of a connection ends, nobody waits for it any longer.
+struct Ends(Arc<Shared>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.lock().end();
+    }
+}
+
 /// The task of a connection: packets in, packets out, and time.
 async fn carry(
     shared: Arc<Shared>,
@@ -95,6 +104,7 @@ async fn carry(
     mut peer: SocketAddr,
     mut queue: mpsc::Receiver<Arrival>,
 ) {
+    let _ends = Ends(Arc::clone(&shared));
     let mut first = None;
     let (mut window, mut room) = (now(), BURST);
     loop {

@@ -152,7 +152,11 @@ impl Session {
 
     /// A packet that is not STUN.
     pub(super) fn receive(&mut self, packet: &[u8], now: Instant) {
-        if self.state != State::Down && self.dtls.handle_packet(packet).is_err() {
+        if self.state == State::Down {
+            return;
+        }
+        // It has to know the time before it is given a packet: a server without one panics.
+        if self.dtls.handle_timeout(now).is_err() || self.dtls.handle_packet(packet).is_err() {
             self.end();
         }
         self.drain(now);
@@ -339,7 +343,8 @@ impl Session {
         self.watchers.drain(..).for_each(Waker::wake);
     }
 
-    fn end(&mut self) {
+    /// It is over, whether or not the peer knows.
+    pub(super) fn end(&mut self) {
         self.state = State::Down;
         for channel in self.channels.values_mut() {
             channel.wake();

@@ -254,3 +254,123 @@ fn half_open_connections_are_bounded_and_nonsense_is_not_answered() {
         }
     });
 }
+
+/// Two sessions without a network: `lose` says which packets do not arrive.
+struct Wire {
+    ends: [session::Session; 2],
+    now: std::time::Instant,
+}
+
+impl Wire {
+    fn new() -> Self {
+        let now = connection::now();
+        let end = |dialler| session::Session::new(&Certificate::generate().unwrap(), dialler, now).unwrap();
+        Self {
+            ends: [end(true), end(false)],
+            now,
+        }
+    }
+
+    /// Moves what there is, and lets time pass until the next deadline.
+    fn step(&mut self, lose: &mut impl FnMut() -> bool) {
+        for from in [0, 1] {
+            self.ends[from].advance(self.now);
+            for packet in self.ends[from].take_outgoing(usize::MAX) {
+                if !lose() {
+                    self.ends[1 - from].receive(&packet, self.now);
+                }
+            }
+        }
+        let next = self.ends.iter().filter_map(session::Session::deadline).min();
+        self.now = next
+            .map_or(self.now, |next| next.max(self.now))
+            .min(self.now + Duration::from_millis(10))
+            + Duration::from_micros(100);
+        // ICE is not here to say that both are.
+        self.ends.iter_mut().for_each(|end| end.hear(self.now));
+    }
+}
+
+/// The DTLS library panics when it is given a packet before it knows the time.
+#[test]
+fn a_listener_can_be_told_something_before_anything_else() {
+    let mut wire = Wire::new();
+    wire.ends[0].advance(wire.now);
+    for packet in wire.ends[0].take_outgoing(usize::MAX) {
+        wire.ends[1].receive(&packet, wire.now);
+    }
+    assert!(wire.ends[1].has_outgoing());
+}
+
+#[test]
+fn a_lossy_network_loses_nothing() {
+    let mut wire = Wire::new();
+    let mut packets = 0_u32;
+    // About one in nine, without a period that a retransmission could share.
+    let mut lose = || {
+        packets += 1;
+        packets.wrapping_mul(0x9e37_79b9) >> 16 & 0xff < 28
+    };
+    let mut cx = Context::from_waker(Waker::noop());
+    while wire.ends.iter_mut().any(|end| end.poll_up(&mut cx).is_pending()) {
+        wire.step(&mut lose);
+    }
+    let ours = wire.ends[0].open().unwrap();
+    let sent = pattern(400_000);
+    let mut parts = sent.chunks(16_000).peekable();
+    let mut got = Vec::new();
+    let mut theirs = None;
+    for _ in 0..100_000 {
+        while parts.peek().is_some() && wire.ends[0].poll_ready(ours, &mut cx) == Poll::Ready(true) {
+            assert!(wire.ends[0].send(ours, parts.next().unwrap()));
+        }
+        wire.step(&mut lose);
+        if let (None, Poll::Ready(Some(opened))) = (theirs, wire.ends[1].poll_incoming(&mut cx)) {
+            theirs = Some(opened);
+        }
+        if let Some(theirs) = theirs {
+            while let Poll::Ready(Some(message)) = wire.ends[1].poll_receive(theirs, &mut cx) {
+                got.extend(message);
+            }
+        }
+        if got.len() == sent.len() {
+            break;
+        }
+    }
+    assert!(got == sent, "{} of {} bytes", got.len(), sent.len());
+}
+
+/// What a peer sends before it has proven anything reaches DTLS.
+#[test]
+fn nonsense_does_not_end_a_session() {
+    let mut wire = Wire::new();
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut seed = 1_u64;
+    let mut noise = |length: usize| -> Vec<u8> {
+        (0..length)
+            .map(|_| {
+                seed = seed
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
+                (seed >> 56) as u8
+            })
+            .collect()
+    };
+    while wire.ends.iter_mut().any(|end| end.poll_up(&mut cx).is_pending()) {
+        for length in [0, 1, 13, 64, 1_200] {
+            let mut packet = noise(length);
+            wire.ends[1].receive(&packet, wire.now);
+            // A record of the handshake, whose body is nonsense.
+            if let [kind, major, minor, epoch @ .., _] = packet.as_mut_slice()
+                && epoch.len() > 10
+            {
+                (*kind, *major, *minor) = (22, 254, 253);
+                epoch[..8].fill(0);
+                epoch[8..10].copy_from_slice(&(length as u16 - 13).to_be_bytes());
+            }
+            wire.ends[1].receive(&packet, wire.now);
+        }
+        wire.step(&mut || false);
+    }
+    assert!(!wire.ends[1].is_down());
+}
