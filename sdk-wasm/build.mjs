@@ -111,16 +111,16 @@ export function buildSuites() {
   bind(join(compile("simd", ["--example", "suites"]), "examples/suites.wasm"), join(here, "pkg/suites"));
 }
 
-/** The golden TypeScript: what the page's side is checked against. */
-export function writeTypes(out = join(here, "pkg/simd")) {
+/** The golden TypeScript of a build: what the page's side is checked against. The build with threads has the same. */
+export function writeTypes(name = "simd") {
   // The list of raw exports is nobody's business, and has names that change with the compiler.
   const rawExports = /(export interface InitOutput \{\n {4}readonly memory: WebAssembly\.Memory;\n)[^}]*\}/;
-  const types = readFileSync(join(out, "kwaainet.d.ts"), "utf8").replace(rawExports, "$1}");
-  const golden = join(root, "js/src/protocol/generated/kwaainet.d.ts");
+  const types = readFileSync(join(here, "pkg", name, "kwaainet.d.ts"), "utf8").replace(rawExports, "$1}");
+  const file = name === "simd" ? "kwaainet.d.ts" : `${name}.d.ts`;
+  const golden = join(root, "js/src/protocol/generated", file);
   mkdirSync(dirname(golden), { recursive: true });
   const before = existsSync(golden) ? readFileSync(golden, "utf8") : "";
   if (before !== types) writeFileSync(golden, types);
-  return { golden, changed: before !== "" && before !== types };
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
@@ -132,5 +132,6 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
       console.log(`${name}: ${statSync(join(buildWasm(name), "kwaainet_bg.wasm")).size} bytes`);
     }
     writeTypes();
+    writeTypes("network");
   }
 }

@@ -36,11 +36,11 @@ before(async () => {
     async ([worker, wasm]) => {
       const glue = await import("/pkg/suites/kwaainet.js");
       await glue.default({ module_or_path: "/pkg/suites/kwaainet_bg.wasm" });
-      window.join = async () => {
+      window.join = async (...known) => {
         const { port1, port2 } = new MessageChannel();
         const network = new Worker(worker);
         const seed = crypto.getRandomValues(new Uint8Array(32));
-        network.postMessage({ wasm: new URL(wasm, location.href).href, seed }, [port2]);
+        network.postMessage({ wasm: new URL(wasm, location.href).href, seed, known }, [port2]);
         return { network, node: await glue.connect(port1) };
       };
     },
@@ -57,7 +57,7 @@ const median = (list) => list.toSorted((a, b) => a - b)[list.length >> 1].toFixe
 /** What every peer must bear. */
 async function talk(address) {
   const found = await page.evaluate(async (at) => {
-    const { network, node } = await window.join();
+    const { network, node } = await window.join(at);
     const dialled = await node.dial(at);
     const echoes = {};
     for (const [bytes, times] of [
@@ -93,14 +93,18 @@ describe("a worker of the network", () => {
 
   test("talks with js-libp2p", async () => {
     const peer = await jsPeer(["/ip4/127.0.0.1/tcp/0/ws"]);
-    await peer.handle(ECHO, async (stream) => {
-      const messages = lpStream(stream, { maxDataLength: 2 << 20 });
-      try {
-        for (;;) await messages.write(await messages.read());
-      } catch {
-        // The other side has said all.
-      }
-    });
+    await peer.handle(
+      ECHO,
+      async (stream) => {
+        const messages = lpStream(stream, { maxDataLength: 2 << 20 });
+        try {
+          for (;;) await messages.write(await messages.read());
+        } catch {
+          // The other side has said all.
+        }
+      },
+      { maxInboundStreams: 64 },
+    );
     try {
       await talk(String(multiaddr(peer.getMultiaddrs()[0])));
     } finally {
@@ -111,23 +115,29 @@ describe("a worker of the network", () => {
   test("is told when a peer dies, and finds the next one", async () => {
     const first = await ourPeer("--listen", "/ip4/127.0.0.1/tcp/0/ws");
     const second = await ourPeer("--listen", "/ip4/127.0.0.1/tcp/0/ws");
-    await page.evaluate(async (at) => {
-      window.joined = await window.join();
-      await window.joined.node.dial(at);
-      window.endless = window.joined.node.echo(at, 500_000, 1_000_000).then(
-        () => "ended",
-        (error) => String(error),
-      );
-    }, first.ws);
+    await page.evaluate(
+      async ([at, next]) => {
+        window.joined = await window.join(at, next);
+        await window.joined.node.dial(at);
+        window.endless = window.joined.node.echo(at, 500_000, 1_000_000).then(
+          () => "ended",
+          (error) => String(error),
+        );
+      },
+      [first.ws, second.ws],
+    );
     await page.waitForTimeout(300);
     first.kill();
     assert.match(await page.evaluate(() => window.endless), /broke|cannot be reached|ended/);
-    const took = await page.evaluate(async (at) => {
-      const { node } = window.joined;
-      while (node.peers().length > 0) await new Promise((done) => setTimeout(done, 20));
-      await node.dial(at);
-      return [...(await node.echo(at, 8192, 1))];
-    }, second.ws);
+    const took = await page.evaluate(
+      async ([gone, at]) => {
+        const { node } = window.joined;
+        while (node.peers().includes(gone)) await new Promise((done) => setTimeout(done, 20));
+        await node.dial(at);
+        return [...(await node.echo(at, 8192, 1))];
+      },
+      [first.ws.split("/p2p/")[1], second.ws],
+    );
     assert.equal(took.length, 1);
     await second.stop();
   });

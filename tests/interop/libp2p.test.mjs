@@ -5,21 +5,10 @@
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { after, before, describe, test } from "node:test";
-import { jsPeer, lpStream, multiaddr, ourPeer, peerIdFromString, program } from "./peers.mjs";
+import { jsPeer, lpStream, multiaddr, ourPeer, peerIdFromString, program, until } from "./peers.mjs";
 
 const ECHO = "/kwaainet/test/echo/1";
 const pattern = (length) => new Uint8Array(length).map((_, at) => (at * 31) >> 3);
-
-/** Waits for what takes a moment on the other side. */
-async function until(what, so) {
-  const began = Date.now();
-  for (;;) {
-    const value = await so();
-    if (value) return value;
-    assert.ok(Date.now() - began < 20_000, `${what}: not after 20 s`);
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-}
 
 describe("js-libp2p", { timeout: 120_000 }, () => {
   let ours;

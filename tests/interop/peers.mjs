@@ -1,10 +1,4 @@
 /** Peers to talk with: ours, each a process of its own, and js-libp2p in this one. */
-import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { createInterface } from "node:readline";
 
 // js-libp2p needs Node.js 22 for nothing but these two.
 globalThis.WebSocket ??= (await import("ws")).WebSocket;
@@ -25,57 +19,11 @@ export const { lpStream } = await import("@libp2p/utils");
 export const { multiaddr } = await import("@multiformats/multiaddr");
 export const { peerIdFromString } = await import("@libp2p/peer-id");
 
-export const program = process.env.KWAAINET_BIN;
-if (!program) throw new Error("KWAAINET_BIN says which `kwaainet` is tested: npm test -- --only interop");
+export { ourPeer, program, until } from "./our-peer.mjs";
 
-/** A peer of ours; `stop` waits until it has left, and `kill` does not ask it. */
-export async function ourPeer(...args) {
-  const folder = mkdtempSync(join(tmpdir(), "kwaainet-peer-"));
-  const peer = await peerIn(folder, ...args);
-  return {
-    ...peer,
-    kill() {
-      peer.kill();
-      rmSync(folder, { recursive: true });
-    },
-    async stop() {
-      await peer.stop();
-      rmSync(folder, { recursive: true });
-    },
-  };
-}
-
-/** The same with a folder that stays. */
-export async function peerIn(folder, ...args) {
-  const child = spawn(
-    program,
-    ["peer", "--json", "--echo", "--control", "0", "--data-dir", folder, ...args],
-    { stdio: ["ignore", "pipe", "inherit"] },
-  );
-  const ended = new Promise((resolve) => child.once("exit", resolve));
-  const lines = createInterface({ input: child.stdout });
-  const [line] = await Promise.race([
-    new Promise((resolve) => lines.once("line", (text) => resolve([text]))),
-    ended.then((code) => Promise.reject(new Error(`kwaainet peer ended with ${code}`))),
-  ]);
-  const told = JSON.parse(line);
-  const over = (transport) => told.addresses.find((address) => transport.test(address));
-  return {
-    ...told,
-    tcp: over(/tcp\/\d+\/p2p/),
-    ws: over(/\/ws\/p2p/),
-    kill() {
-      child.kill("SIGKILL");
-    },
-    async stop() {
-      child.kill("SIGTERM");
-      assert.equal(await ended, 0, "a peer that is asked to leave does so");
-    },
-  };
-}
-
-export const jsPeer = (listen) =>
+export const jsPeer = (listen, more = {}) =>
   createLibp2p({
+    ...more,
     addresses: { listen },
     transports: [tcp(), webSockets()],
     connectionEncrypters: [noise()],

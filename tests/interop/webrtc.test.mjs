@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { cpSync, mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -12,7 +12,7 @@ import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 import { startChromium } from "../e2e/support/browser.mjs";
-import { ourPeer, peerIn, program } from "./peers.mjs";
+import { ourPeer, program } from "./peers.mjs";
 
 const { direct, exchange } = await import("./webrtc/exchange.mjs");
 const LISTEN = "/ip4/127.0.0.1/udp/0/webrtc-direct";
@@ -62,14 +62,15 @@ describe("WebRTC Direct", { timeout: 300_000 }, () => {
   });
 
   test("the hash of the certificate stays the same", async () => {
-    const folder = mkdtempSync(join(tmpdir(), "kwaainet-peer-"));
+    const [first, second] = [0, 1].map(() => mkdtempSync(join(tmpdir(), "kwaainet-peer-")));
     const hashes = [];
-    for (let run = 0; run < 2; run += 1) {
-      const peer = await peerIn(folder, "--listen", LISTEN);
+    for (const folder of [first, second]) {
+      const peer = await ourPeer("--listen", LISTEN, "--data-dir", folder);
       hashes.push(/certhash\/([^/]+)/.exec(peer.addresses[0])[1]);
+      // It is gone when the peer has stopped.
+      if (folder === first) cpSync(first, second, { recursive: true });
       await peer.stop();
     }
-    rmSync(folder, { recursive: true });
     assert.equal(hashes[0], hashes[1]);
   });
 

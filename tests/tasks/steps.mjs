@@ -5,7 +5,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { ask, count, must, root, run } from "./run.mjs";
-import { browsers, npmPackages, python, rust } from "./tools.mjs";
+import { browsers, npmPackages, python, routers, rust } from "./tools.mjs";
 
 const target = process.env.CARGO_TARGET_DIR ?? join(root, "target");
 
@@ -154,6 +154,15 @@ export const steps = [
     group: "interop",
     needs: ["models", "the kwaainet program"],
     run: () => node("--test", ["--test-concurrency=1", "tests/interop/"]),
+  },
+  {
+    name: "peers behind routers",
+    group: "interop",
+    needs: ["the kwaainet program"],
+    async run() {
+      await routers();
+      return node("--test", ["tests/nat/"]);
+    },
   },
   {
     name: "oracle: llama.cpp",

@@ -1,12 +1,6 @@
 /** Entry of the network's worker: libp2p, for the node at the other end of the port. */
+import type { NetworkStart } from "../host/worker-messages.js";
 import init, { start_network } from "../protocol/generated/network.js";
-
-/** What the node's worker sends, once, with the port. */
-export interface NetworkStart {
-  readonly wasm: string;
-  /** The secret of this visit's key. */
-  readonly seed: Uint8Array;
-}
 
 /** The part of DedicatedWorkerGlobalScope that is used; the DOM library types only windows. */
 interface Scope {
@@ -24,10 +18,11 @@ scope.onmessage = (event) => {
   if (port !== undefined) void start(event.data, port);
 };
 
-async function start({ wasm, seed }: NetworkStart, port: MessagePort): Promise<void> {
+async function start({ wasm, seed, known }: NetworkStart, port: MessagePort): Promise<void> {
   try {
     await init({ module_or_path: wasm });
-    start_network(seed, port);
+    await start_network(seed, port, [...known]);
+    scope.close();
   } catch (error) {
     // Closing tells the node that there is no network.
     port.close();

@@ -5,6 +5,7 @@ mod clock;
 mod http;
 mod network;
 mod parallel;
+mod private;
 mod random;
 mod record;
 mod webrtc;

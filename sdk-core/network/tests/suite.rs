@@ -57,12 +57,15 @@ fn a_port() {
     let suite = {
         let clock = Arc::clone(&clock);
         async move {
-            let world = World::default();
-            let vanish = async |end: End| world.hub.leave(end.network.local_peer());
-            let remote = async || end(world.remote(&clock, &spawner).await);
-            network_suite(&*clock, async || (remote().await, remote().await), vanish).await;
-            network_suite(&*clock, async || (remote().await, end(world.near())), vanish).await;
-            drop(done.send(()));
+            for both in [true, false] {
+                // Another world: records of the first would be found in the second.
+                let world = World::default();
+                let vanish = async |end: End| world.hub.leave(end.network.local_peer());
+                let remote = async || end(world.remote(&clock, &spawner).await);
+                let other = async || if both { remote().await } else { end(world.near()) };
+                network_suite(&*clock, async || (remote().await, other().await), vanish).await;
+            }
+            let _awaited = done.send(());
         }
     };
     pool.spawner().spawn_local(suite).unwrap();

@@ -1,5 +1,5 @@
-//! Handshakes that have begun and not ended, counted by where they come from: one machine that opens connections and says
-//! nothing must not keep everybody else out.
+//! Connections that come in, counted by where they come from: one machine that opens many must not keep everybody else
+//! out, whether it says nothing or brings a new id each time.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -16,17 +16,25 @@ use libp2p::swarm::{
 use libp2p::{Multiaddr, PeerId};
 
 /// Half-open handshakes of one address: a household behind one router dials with several devices, and retries.
-const PER_SOURCE: usize = 8;
+const HALF_OPEN: usize = 8;
+/// Connections of one address, half-open ones among them: a quarter of what a node has room for. A school or an office is
+/// behind one address, too.
+const CONNECTIONS: usize = 128;
 
 /// The behaviour. It speaks no protocol.
 #[derive(Debug, Default)]
 pub(crate) struct Doorstep {
-    waiting: HashMap<ConnectionId, IpAddr>,
+    /// Where each came from, and whether its handshake has ended.
+    inbound: HashMap<ConnectionId, (IpAddr, bool)>,
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("{PER_SOURCE} handshakes of {0} have not ended yet")]
-struct Crowded(IpAddr);
+enum Crowded {
+    #[error("{HALF_OPEN} handshakes of {0} have not ended yet")]
+    HalfOpen(IpAddr),
+    #[error("{0} has {CONNECTIONS} connections already")]
+    Connections(IpAddr),
+}
 
 /// An IPv4 address, or the first 64 bits of an IPv6 one: who has one of those has all of them.
 fn source_of(address: &Multiaddr) -> Option<IpAddr> {
@@ -50,11 +58,18 @@ impl NetworkBehaviour for Doorstep {
         let Some(source) = source_of(remote) else {
             return Ok(());
         };
-        let waiting = self.waiting.values().filter(|waiting| **waiting == source);
-        if waiting.count() >= PER_SOURCE {
-            return Err(ConnectionDenied::new(Crowded(source)));
+        let (mut connections, mut half_open) = (0, 0);
+        for (_, open) in self.inbound.values().filter(|(from, _)| *from == source) {
+            connections += 1;
+            half_open += usize::from(!open);
         }
-        self.waiting.insert(id, source);
+        if half_open >= HALF_OPEN {
+            return Err(ConnectionDenied::new(Crowded::HalfOpen(source)));
+        }
+        if connections >= CONNECTIONS {
+            return Err(ConnectionDenied::new(Crowded::Connections(source)));
+        }
+        self.inbound.insert(id, (source, false));
         Ok(())
     }
 
@@ -82,9 +97,12 @@ impl NetworkBehaviour for Doorstep {
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         match event {
             FromSwarm::ConnectionEstablished(established) => {
-                drop(self.waiting.remove(&established.connection_id))
+                if let Some((_, open)) = self.inbound.get_mut(&established.connection_id) {
+                    *open = true;
+                }
             }
-            FromSwarm::ListenFailure(failed) => drop(self.waiting.remove(&failed.connection_id)),
+            FromSwarm::ConnectionClosed(closed) => drop(self.inbound.remove(&closed.connection_id)),
+            FromSwarm::ListenFailure(failed) => drop(self.inbound.remove(&failed.connection_id)),
             _ => {}
         }
     }

@@ -4,5 +4,7 @@
 pub mod blob_store;
 #[cfg(target_family = "wasm")]
 pub(crate) mod http;
+#[cfg(target_family = "wasm")]
+pub(crate) mod network;
 #[cfg(any(target_feature = "atomics", test))]
 pub(crate) mod parallel;

@@ -43,11 +43,12 @@ pub async fn serve_remote(network: Arc<dyn Network>, clock: Arc<dyn Clock>, port
     let mut news = clock.sleep(NEWS);
     loop {
         let event = poll_fn(|context| {
-            if let Poll::Ready(message) = from.poll_next_unpin(context) {
-                return Poll::Ready(Either::Left(message));
-            }
+            // First what was aborted: a protocol that was unserved can be served anew by the next message.
             if let Poll::Ready(Some(event)) = host.tasks.poll_next_unpin(context) {
                 return Poll::Ready(Either::Right(event));
+            }
+            if let Poll::Ready(message) = from.poll_next_unpin(context) {
+                return Poll::Ready(Either::Left(message));
             }
             news.poll_unpin(context).map(|()| Either::Right(Event::News))
         })

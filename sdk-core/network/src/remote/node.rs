@@ -63,16 +63,13 @@ impl RemoteNetwork {
             to: port.to,
             state: Mutex::default(),
         });
-        let (node, mut from) = (Arc::downgrade(&shared), port.from);
+        let (mover, mut from) = (Mover(Arc::downgrade(&shared)), port.from);
         let moving = async move {
             while let Some(bytes) = from.next().await {
-                let told = node.upgrade().is_some_and(|node| node.hear(bytes).is_some());
+                let told = mover.0.upgrade().is_some_and(|node| node.hear(bytes).is_some());
                 if !told {
                     break;
                 }
-            }
-            if let Some(node) = node.upgrade() {
-                node.close();
             }
         };
         Some((Self(shared), boxed(moving)))
@@ -103,6 +100,17 @@ impl RemoteNetwork {
     pub(super) fn left_behind(&self) -> (usize, usize) {
         let state = self.0.lock();
         (state.calls.len(), state.streams.len())
+    }
+}
+
+/// Without it nothing arrives any more, and whoever waits is told so.
+struct Mover(Weak<Shared>);
+
+impl Drop for Mover {
+    fn drop(&mut self) {
+        if let Some(node) = self.0.upgrade() {
+            node.close();
+        }
     }
 }
 
