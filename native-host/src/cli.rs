@@ -327,6 +327,7 @@ pub struct Private {
 const PEER_HELP: &str = "\
 Examples:
   kwaainet peer --listen /ip4/0.0.0.0/tcp/4001 --listen /ip4/0.0.0.0/tcp/4002/ws
+  kwaainet peer --listen /ip4/0.0.0.0/udp/4003/webrtc-direct
   kwaainet peer --relay --bootstrap /dns4/relay.example.org/tcp/4001/p2p/12D3KooW…
   kwaainet peer --hidden --bootstrap /dns4/relay.example.org/tcp/4001/p2p/12D3KooW…
   kwaainet peer --psk swarm.key --allow 12D3KooW… --listen /ip4/0.0.0.0/tcp/4001

@@ -10,7 +10,9 @@ export const layers = {
   "kwaainet-platform": ["kwaainet-types"],
   ...Object.fromEntries(spokes.map((spoke) => [spoke, core])),
   // libp2p behind the network's trait: nobody else may know libp2p.
-  "kwaainet-p2p": [...core, "kwaainet-network"],
+  "kwaainet-p2p": [...core, "kwaainet-network", "kwaainet-webrtc"],
+  // Frames and credentials of WebRTC, without libp2p: browsers and sockets meet here.
+  "kwaainet-webrtc": [],
   "kwaainet-node": [...core, ...spokes],
   "kwaainet-testkit": [...core, ...spokes, "kwaainet-node"],
   "kwaainet-browser": core,
@@ -19,7 +21,7 @@ export const layers = {
   "kwaainet-sdk-wasm-network": [...core, "kwaainet-network", "kwaainet-p2p", "kwaainet-browser"],
   "kwaainet-bindgen": [],
   "kwaainet-simulation": [...core, "kwaainet-network"],
-  kwaainet: [...core, ...spokes, "kwaainet-node", "kwaainet-p2p"],
+  kwaainet: [...core, ...spokes, "kwaainet-node", "kwaainet-p2p", "kwaainet-webrtc"],
 };
 
 /** What ties code to one home. The portable core gets all of this from `kwaainet-platform`. */

@@ -469,3 +469,33 @@ write(
   "peers",
   toNode(portText("/memory/x"), Buffer.alloc(16, 1), Buffer.alloc(32, 7), [0, 0, 0, 0, 1, 2]),
 );
+
+// --- WebRTC: libp2p/specs webrtc/README.md (frames behind the size of the pieces), RFC 8489 (attributes, a username)
+
+const frames = Buffer.from("0412026869" + "020800" + "0c08001a029601120403020100" + "020803", "hex");
+write("frame", "several", Buffer.concat([Buffer.from([2]), frames]));
+write("frame", "long", Buffer.concat([Buffer.from([255]), Buffer.from("84800112808001", "hex")]));
+write("frame", "half", Buffer.from([0, 0x80, 0x40, 0x12, 0xfc, 0x3f]));
+
+const password = "abcdefghijklmnopqrstuvwx";
+const username = `libp2p+webrtc+v2/${password}:dial`;
+write("stun", "v1", `libp2p+webrtc+v1/${password}:libp2p+webrtc+v1/${password}`);
+write("stun", "v2", username);
+const attribute = (type, content) => {
+  const padded = Buffer.alloc(4 + Math.ceil(content.length / 4) * 4);
+  padded.writeUInt16BE(type, 0);
+  padded.writeUInt16BE(content.length, 2);
+  Buffer.from(content).copy(padded, 4);
+  return padded;
+};
+write(
+  "stun",
+  "attributes",
+  Buffer.concat([
+    attribute(0x0006, Buffer.from(username)),
+    attribute(0x0024, Buffer.from("6e7f00ff", "hex")),
+    attribute(0x802a, Buffer.alloc(8, 1)),
+    attribute(0x0025, Buffer.alloc(0)),
+    attribute(0x0008, Buffer.alloc(20, 2)),
+  ]),
+);

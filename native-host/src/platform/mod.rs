@@ -8,6 +8,7 @@ mod parallel;
 mod private;
 mod random;
 mod record;
+mod webrtc;
 
 pub use blob_store::{FileBlobStore, LocalFile, free_space};
 pub use clock::SystemClock;

@@ -1,4 +1,4 @@
-//! Sockets for the network: TCP, QUIC and WebSocket, on a runtime of their own.
+//! Sockets for the network: TCP, QUIC, WebSocket and WebRTC, on a runtime of their own.
 
 use std::fs;
 use std::io::Write as _;
@@ -16,6 +16,7 @@ use libp2p::pnet::PreSharedKey;
 use libp2p::{dns, identity, noise, quic, tcp, websocket, yamux};
 
 use super::private::{guarded, network_key, protected};
+use super::webrtc::{Certificate, WebRtc};
 use super::{SystemClock, SystemRandom};
 use crate::HostError;
 
@@ -53,7 +54,7 @@ pub fn open_node(data_dir: Option<&Path>, setup: &Setup, psk: Option<&Path>) -> 
     // Transports take hold of the runtime when they are made.
     let entered = runtime.enter();
     let parts = Parts {
-        transport: transport(&keypair, psk)?,
+        transport: transport(&keypair, psk, data_dir)?,
         spawn: Arc::new(move |future| drop(spawner.spawn(future))),
         clock: Arc::new(SystemClock::default()),
         random: Arc::new(SystemRandom),
@@ -68,7 +69,11 @@ pub fn open_node(data_dir: Option<&Path>, setup: &Setup, psk: Option<&Path>) -> 
     })
 }
 
-fn transport(keypair: &Keypair, psk: Option<PreSharedKey>) -> Result<Boxed<Secured>, HostError> {
+fn transport(
+    keypair: &Keypair,
+    psk: Option<PreSharedKey>,
+    data_dir: Option<&Path>,
+) -> Result<Boxed<Secured>, HostError> {
     let refused = |error: String| HostError::node(ErrorCode::Internal, error);
     let keypair =
         identity::Keypair::ed25519_from_bytes(keypair.seed()).map_err(|error| refused(error.to_string()))?;
@@ -77,13 +82,20 @@ fn transport(keypair: &Keypair, psk: Option<PreSharedKey>) -> Result<Boxed<Secur
     let web = websocket::Config::new(dns::tokio::Transport::system(plain())?);
     let web = secured(web, noise.clone(), psk);
     let streams = secured(plain(), noise, psk);
-    // QUIC encrypts by itself, and has no place for a network's key.
+    // QUIC and WebRTC encrypt by themselves, and have no place for a network's key.
     let named = if psk.is_some() {
         streams
     } else {
+        let certificate = match data_dir {
+            Some(folder) => Certificate::of(folder)?,
+            None => Certificate::generate().map_err(|error| refused(error.to_string()))?,
+        };
+        let direct = WebRtc::new(certificate, keypair.clone());
         quic::tokio::Transport::new(quic::Config::new(&keypair))
             .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
             .or_transport(streams)
+            .map(|either, _| either.into_inner())
+            .or_transport(direct)
             .map(|either, _| either.into_inner())
             .boxed()
     };
@@ -142,7 +154,8 @@ fn key_of(folder: &Path) -> Result<Keypair, HostError> {
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let keypair = Keypair::generate(&SystemRandom);
-            keep(&path, &keypair).map_err(|error| HostError::file(&path, error))?;
+            let text = format!("{}\n", hex::encode(keypair.seed()));
+            write_private(&path, &text).map_err(|error| HostError::file(&path, error))?;
             Ok(keypair)
         }
         Err(error) => Err(HostError::file(&path, error)),
@@ -150,7 +163,7 @@ fn key_of(folder: &Path) -> Result<Keypair, HostError> {
 }
 
 /// Under its name only when it is whole, and readable by nobody else at any time.
-fn keep(path: &Path, keypair: &Keypair) -> Result<(), std::io::Error> {
+pub(super) fn write_private(path: &Path, text: &str) -> Result<(), std::io::Error> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
@@ -160,7 +173,7 @@ fn keep(path: &Path, keypair: &Keypair) -> Result<(), std::io::Error> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(&half)?;
-    writeln!(file, "{}", hex::encode(keypair.seed()))?;
+    file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(&half, path)
 }

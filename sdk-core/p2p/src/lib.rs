@@ -22,6 +22,7 @@ mod records;
 mod state;
 mod streams;
 mod substreams;
+pub mod webrtc;
 
 pub use behaviour::AGENT;
 pub use elsewhere::Elsewhere;
