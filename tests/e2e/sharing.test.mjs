@@ -143,4 +143,64 @@ describe("a network of two browsers and a native peer", () => {
       await other.close();
     }
   });
+
+  test("who takes the help back leaves at once, and keeps the model", async () => {
+    sites.reset();
+    const visitor = await startVisitor({ warm: true });
+    try {
+      const tab = await visitor.open({ attributes: { bootstrap: relay.ws } });
+      await tab.choose("Help other visitors");
+      const { peer } = await joined(tab);
+      const seen = async () => {
+        const answer = await fetch(`http://127.0.0.1:${relay.control}/peers`);
+        return (await answer.text()).includes(peer);
+      };
+      await until("the relay sees the visitor", seen);
+      await tab.choose("Help other visitors");
+      await until("leaving", async () => (await network(tab)).state === "off");
+      await until("the relay no longer sees the visitor", async () => !(await seen()));
+      const { text } = await tab.ask("Hi", { max_tokens: 4 });
+      assert.notEqual(text, "");
+      assert.equal(sites.bytes(modelFile), 0, "the model was kept");
+    } finally {
+      await visitor.close();
+    }
+  });
+
+  test("a lender that reloads and a relay that dies in the middle cost nothing", async () => {
+    sites.reset();
+    const attributes = { bootstrap: relay.ws };
+    const [one, other] = [await startVisitor({ warm: true }), await startVisitor()];
+    try {
+      const lender = await one.open({ attributes });
+      await lender.choose("Help other visitors");
+      await joined(lender);
+      const tab = await other.open({ attributes });
+      await tab.page.evaluate(() => {
+        window.kwaainet.on("progress", (progress) => {
+          if (progress.stage === "fetch") window.last = progress;
+        });
+      });
+      await tab.choose(...HELPFUL);
+      await joined(tab);
+      const answer = tab.ask("Hi", { max_tokens: 4 });
+      const got = (many) =>
+        until(`${many} bytes from peers`, () =>
+          tab.page.evaluate((least) => window.last?.fromPeers > least, many),
+        );
+      await got(2 << 20);
+      await lender.page.reload();
+      await got(8 << 20);
+      relay.kill();
+      relay = null;
+      assert.notEqual((await answer).text, "");
+      const last = await tab.page.evaluate(() => window.last);
+      assert.deepEqual([last.done, last.total], [bytes, bytes]);
+      assert.ok(last.fromPeers < bytes);
+      await until("the loss is told", async () => (await network(tab)).state !== "joined");
+    } finally {
+      await one.close();
+      await other.close();
+    }
+  });
 });
