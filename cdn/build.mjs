@@ -40,6 +40,7 @@ const glue = {
     onResolve({ filter: /\/protocol\/generated\/kwaainet\.js$|^\.\/generated\/kwaainet\.js$/ }, () => ({
       path: join(pkg, "simd/kwaainet.js"),
     }));
+    onResolve({ filter: /\/generated\/network\.js$/ }, () => ({ path: join(pkg, "network/kwaainet.js") }));
   },
 };
 
@@ -137,6 +138,8 @@ export async function buildCdn({ out = join(here, "dist"), log = console.log, mo
     )),
     worker: asset("worker", "js", await bundle(join(js, "worker/main.ts"), "iife")),
     wasmSimd: wasm("simd"),
+    network: asset("network", "js", await bundle(join(js, "network/main.ts"), "iife")),
+    wasmNetwork: wasm("network"),
     ...(threads && {
       wasmThreads: wasm("threads"),
       glueThreads: asset("threads", "js", await bundle(join(root, "sdk-wasm/threads.mjs"), "esm")),

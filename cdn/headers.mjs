@@ -25,7 +25,8 @@ export function contentSecurityPolicy(style) {
     "script-src 'self' 'wasm-unsafe-eval'",
     "worker-src 'self'",
     // Models come from the sources that the signed catalogue names, and every chunk is verified.
-    "connect-src 'self' https:",
+    // Peers are called by those who help others; the network's module calls none on this machine unless the page is from here.
+    "connect-src 'self' https: wss: ws://127.0.0.1:* ws://localhost:*",
     `style-src '${style}'`,
     "img-src 'self' data:",
     "base-uri 'none'",

@@ -1,10 +1,11 @@
 /**
- * Builds the wasm, twice where threads can be had:
+ * Builds the wasm, the node twice where threads can be had:
  *
  *   pkg/simd/     one thread; every browser
  *   pkg/threads/  shared memory and relaxed SIMD; cross-origin isolated pages (docs/decisions/0006)
+ *   pkg/network/  libp2p, for visitors who help others
  *
- * and writes the TypeScript of both (they are equal) to js/src/protocol/generated. Run as a program:
+ * and writes the TypeScript of the first two (they are equal) to js/src/protocol/generated. Run as a program:
  * `node sdk-wasm/build.mjs [--no-threads | --suites]`.
  */
 import { spawnSync } from "node:child_process";
@@ -20,9 +21,20 @@ const triple = "wasm32-unknown-unknown";
 /** Largest memory that a build with threads may grow to. Shared memory is reserved at once, so not 4 GiB. */
 const mostSharedMemory = (2 << 30) >>> 0;
 
+const node = { crate: "kwaainet-sdk-wasm", profile: "wasm" };
 const builds = {
-  simd: { targetDir: target, flags: [], env: {}, cargo: [] },
+  simd: { ...node, targetDir: target, flags: [], env: {}, cargo: [] },
+  network: {
+    crate: "kwaainet-sdk-wasm-network",
+    // It waits for others most of its time: small is what counts.
+    profile: "wasm-small",
+    targetDir: target,
+    flags: [],
+    env: {},
+    cargo: [],
+  },
   threads: {
+    ...node,
     // Another folder: the standard library is compiled anew, and must not evict the other build's.
     targetDir: join(target, "threads"),
     flags: [
@@ -68,17 +80,17 @@ export function canBuildThreads() {
 
 /** Compiles with the flags of the build `name`; returns the folder with what was made. */
 function compile(name, what) {
-  const { targetDir, flags, env, cargo } = builds[name];
+  const { crate, profile, targetDir, flags, env, cargo } = builds[name];
   // No path of this machine in the file: the same source gives the same bytes anywhere.
   const home = process.env.CARGO_HOME ?? join(process.env.HOME ?? "", ".cargo");
   const places = { [root]: ".", [home]: "cargo", [sysroot()]: "rust" };
   const remap = Object.entries(places).map(([from, to]) => `--remap-path-prefix=${from}=${to}`);
-  const place = ["--profile", "wasm", "--target", triple, "--target-dir", targetDir];
-  run("cargo", ["build", "--locked", "-p", "kwaainet-sdk-wasm", ...what, ...place, ...cargo], {
+  const place = ["--profile", profile, "--target", triple, "--target-dir", targetDir];
+  run("cargo", ["build", "--locked", "-p", crate, ...what, ...place, ...cargo], {
     ...env,
     CARGO_ENCODED_RUSTFLAGS: [...configuredFlags(), ...flags, ...remap].join("\x1f"),
   });
-  return join(targetDir, triple, "wasm");
+  return join(targetDir, triple, profile);
 }
 
 function bind(wasm, out) {
@@ -87,10 +99,10 @@ function bind(wasm, out) {
   run("cargo", ["run", "--locked", "--quiet", "-p", "kwaainet-bindgen", "--", wasm, out]);
 }
 
-/** Builds `pkg/simd` or `pkg/threads`. */
+/** Builds `pkg/simd`, `pkg/threads` or `pkg/network`. */
 export function buildWasm(name) {
   const out = join(here, "pkg", name);
-  bind(join(compile(name, ["--lib"]), "kwaainet_sdk_wasm.wasm"), out);
+  bind(join(compile(name, ["--lib"]), `${builds[name].crate.replaceAll("-", "_")}.wasm`), out);
   return out;
 }
 
@@ -99,16 +111,16 @@ export function buildSuites() {
   bind(join(compile("simd", ["--example", "suites"]), "examples/suites.wasm"), join(here, "pkg/suites"));
 }
 
-/** The golden TypeScript: what the page's side is checked against. */
-export function writeTypes(out = join(here, "pkg/simd")) {
+/** The golden TypeScript of a build: what the page's side is checked against. The build with threads has the same. */
+export function writeTypes(name = "simd") {
   // The list of raw exports is nobody's business, and has names that change with the compiler.
   const rawExports = /(export interface InitOutput \{\n {4}readonly memory: WebAssembly\.Memory;\n)[^}]*\}/;
-  const types = readFileSync(join(out, "kwaainet.d.ts"), "utf8").replace(rawExports, "$1}");
-  const golden = join(root, "js/src/protocol/generated/kwaainet.d.ts");
+  const types = readFileSync(join(here, "pkg", name, "kwaainet.d.ts"), "utf8").replace(rawExports, "$1}");
+  const file = name === "simd" ? "kwaainet.d.ts" : `${name}.d.ts`;
+  const golden = join(root, "js/src/protocol/generated", file);
   mkdirSync(dirname(golden), { recursive: true });
   const before = existsSync(golden) ? readFileSync(golden, "utf8") : "";
   if (before !== types) writeFileSync(golden, types);
-  return { golden, changed: before !== "" && before !== types };
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
@@ -116,9 +128,10 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
     buildSuites();
   } else {
     const threads = !process.argv.includes("--no-threads") && canBuildThreads();
-    for (const name of threads ? ["simd", "threads"] : ["simd"]) {
+    for (const name of ["simd", ...(threads ? ["threads"] : []), "network"]) {
       console.log(`${name}: ${statSync(join(buildWasm(name), "kwaainet_bg.wasm")).size} bytes`);
     }
     writeTypes();
+    writeTypes("network");
   }
 }

@@ -149,6 +149,9 @@ pub enum ModelCommand {
             value_delimiter = ','
         )]
         bootstrap: Vec<String>,
+        /// The private network of those peers.
+        #[command(flatten)]
+        private: Private,
     },
     /// Models of the catalogue, and which of them are here
     #[command(alias = "ls")]
@@ -312,12 +315,24 @@ pub struct Serve {
     pub parallel: Option<usize>,
 }
 
+/// A network that not everybody may join.
+#[derive(Debug, Args)]
+pub struct Private {
+    /// Key of a private network (a swarm.key, as Kubo and js-libp2p write it): only peers that have it, too, are spoken
+    /// with. QUIC cannot do that and is off then; TCP and WebSocket remain
+    #[arg(long, env = "KWAAINET_PSK", value_name = "FILE")]
+    pub psk: Option<PathBuf>,
+}
+
 const PEER_HELP: &str = "\
 Examples:
   kwaainet peer --listen /ip4/0.0.0.0/tcp/4001 --listen /ip4/0.0.0.0/tcp/4002/ws
+  kwaainet peer --listen /ip4/0.0.0.0/udp/4003/webrtc-direct
   kwaainet peer --relay --bootstrap /dns4/relay.example.org/tcp/4001/p2p/12D3KooW…
+  kwaainet peer --hidden --bootstrap /dns4/relay.example.org/tcp/4001/p2p/12D3KooW…
+  kwaainet peer --psk swarm.key --allow 12D3KooW… --listen /ip4/0.0.0.0/tcp/4001
 
-It computes nothing for others and gives away no model. It keeps its key in the folder for data (peer.key): whoever has
+It lends the models of its catalogue that are here, and computes nothing for others. It keeps its key in the folder for data (peer.key): whoever has
 that file can pretend to be this peer.";
 
 /// `kwaainet peer`
@@ -342,6 +357,20 @@ pub struct Peer {
     /// Let others be reached through this peer. It sees how much they say to whom, not what
     #[arg(long, env = "KWAAINET_RELAY")]
     pub relay: bool,
+    /// Address of a proxy in front of this peer, as browsers need for wss: what comes from it comes from many, so that limits
+    /// of one address are the proxy's to keep; may be repeated
+    #[arg(long, env = "KWAAINET_PROXY", value_name = "IP", value_delimiter = ',')]
+    pub proxy: Vec<std::net::IpAddr>,
+    /// Call others, and be called, only through the peers of --bootstrap, which must be relays: nobody else sees the address
+    /// of this machine. They see with whom it talks and how much, not what
+    #[arg(long, env = "KWAAINET_HIDDEN", requires = "bootstrap", conflicts_with_all = ["listen", "relay"])]
+    pub hidden: bool,
+    /// Connect with this peer and those of --bootstrap only (an id as `kwaainet peer` prints it); may be repeated
+    #[arg(long, env = "KWAAINET_ALLOW", value_name = "PEER", value_delimiter = ',')]
+    pub allow: Vec<String>,
+    /// The private network.
+    #[command(flatten)]
+    pub private: Private,
     /// Megabytes per second that are lent to others at most
     #[arg(long, env = "KWAAINET_UPLOAD", value_name = "MB", value_parser = clap::value_parser!(u32).range(1..))]
     pub upload: Option<u32>,
@@ -370,6 +399,9 @@ pub struct Ping {
     /// How many round trips
     #[arg(long, short, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub count: u16,
+    /// The private network.
+    #[command(flatten)]
+    pub private: Private,
 }
 
 /// `kwaainet bench`

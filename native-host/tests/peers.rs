@@ -3,6 +3,7 @@
 #![expect(
     clippy::indexing_slicing,
     clippy::unwrap_used,
+    clippy::panic,
     reason = "tests fail by panicking, their helpers too"
 )]
 
@@ -47,6 +48,17 @@ impl Peer {
         std::io::Write::write_all(&mut &stream, request.as_bytes()).unwrap();
         read_all(stream)
     }
+
+    /// Waits until it says this.
+    fn says(&self, path: &str, what: &str) {
+        for _ in 0..200 {
+            if self.ask(path).contains(what) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("{what} is not in {}", self.ask(path));
+    }
 }
 
 impl Drop for Peer {
@@ -73,12 +85,9 @@ fn a_model_comes_from_peers_and_survives_that_one_of_them_is_killed() {
     assert_eq!(by_server, file.len() as u64);
 
     let one = Peer::start(&home, &catalogue, &[]);
-    assert!(
-        one.ask("/peers").contains(r#""models":["tiny"]"#),
-        "{}",
-        one.ask("/peers")
-    );
-    assert!(one.ask("/metrics").contains("\nkwaainet_models 1\n"));
+    // It looks at what is here after it has said where it is.
+    one.says("/peers", r#""models":["tiny"]"#);
+    one.says("/metrics", "\nkwaainet_models 1\n");
     let second_home = Dir::new();
     let second = pull(&second_home, &[&one.address]).ends_with(0).json();
     assert_eq!(

@@ -12,10 +12,6 @@ pub mod platform;
 #[cfg(target_family = "wasm")]
 mod error;
 #[cfg(target_family = "wasm")]
-mod executor;
-#[cfg(target_family = "wasm")]
-mod fault;
-#[cfg(target_family = "wasm")]
 mod node;
 #[cfg(target_family = "wasm")]
 mod port;

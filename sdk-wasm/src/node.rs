@@ -4,6 +4,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use js_sys::Function;
+use kwaainet_browser::{BrowserClock, BrowserRandom, spawn};
 use kwaainet_node::{Deployment, KwaaiNetCore, serve_port};
 use kwaainet_platform::Platform;
 use kwaainet_types::{HostReport, Origin, Tier};
@@ -11,11 +13,9 @@ use serde::Deserialize;
 use tsify::Tsify;
 use wasm_bindgen::prelude::*;
 
-use crate::executor::spawn;
 use crate::platform::blob_store;
-use crate::platform::clock::BrowserClock;
 use crate::platform::http::BrowserHttp;
-use crate::platform::random::BrowserRandom;
+use crate::platform::network::WorkerNetwork;
 use crate::port::{Attached, PortLike, listen, write};
 use crate::threads;
 
@@ -63,11 +63,17 @@ impl std::fmt::Debug for NodeHandle {
 
 /// Starts the node. To be called once in a worker, after its user agreed.
 ///
+/// `start_network` starts a worker with libp2p in it, for those who agree to help others.
+///
 /// # Errors
 /// A sentence, where the options make no sense.
 #[wasm_bindgen]
 pub async fn start_node(
     #[wasm_bindgen(unchecked_param_type = "StartOptions")] options: JsValue,
+    #[wasm_bindgen(
+        unchecked_optional_param_type = "(seed: Uint8Array, known: string[]) => { port: MessagePort; end: () => void }"
+    )]
+    start_network: Option<Function>,
 ) -> Result<NodeHandle, JsError> {
     let options: StartOptions = serde_wasm_bindgen::from_value(options)
         .map_err(|error| JsError::new(&format!("start_node: {error}")))?;
@@ -101,8 +107,14 @@ pub async fn start_node(
         catalogue_key: options.deployment.catalogue_key.as_deref().map(key).transpose()?,
         catalogue: None,
     };
+    let core = KwaaiNetCore::new(platform, report, deployment);
+    let network = WorkerNetwork(start_network);
+    spawn({
+        let core = Arc::clone(&core);
+        async move { core.take_part(&network).await }
+    });
     Ok(NodeHandle {
-        core: KwaaiNetCore::new(platform, report, deployment),
+        core,
         epoch,
         ports: Rc::default(),
     })

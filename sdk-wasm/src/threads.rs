@@ -34,6 +34,7 @@ mod with_atomics {
     use futures::channel::mpsc;
     use futures::future::{Either, select};
     use js_sys::{Array, Object, Reflect};
+    use kwaainet_browser::{BrowserClock, performance_now};
     use kwaainet_platform::{Clock as _, Sequential};
     use kwaainet_types::Missing;
     use wasm_bindgen::prelude::*;
@@ -41,7 +42,6 @@ mod with_atomics {
 
     use super::Threads;
     use crate::error::reason;
-    use crate::platform::clock::{BrowserClock, performance_now};
     use crate::platform::parallel::{Pool, Shared};
 
     /// One pool in a module, whose memory its threads share.

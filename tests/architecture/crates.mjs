@@ -10,13 +10,18 @@ export const layers = {
   "kwaainet-platform": ["kwaainet-types"],
   ...Object.fromEntries(spokes.map((spoke) => [spoke, core])),
   // libp2p behind the network's trait: nobody else may know libp2p.
-  "kwaainet-p2p": [...core, "kwaainet-network"],
+  "kwaainet-p2p": [...core, "kwaainet-network", "kwaainet-webrtc"],
+  // Frames and credentials of WebRTC, without libp2p: browsers and sockets meet here.
+  "kwaainet-webrtc": [],
   "kwaainet-node": [...core, ...spokes],
   "kwaainet-testkit": [...core, ...spokes, "kwaainet-node"],
-  "kwaainet-sdk-wasm": [...core, ...spokes, "kwaainet-node"],
+  "kwaainet-browser": core,
+  "kwaainet-sdk-wasm": [...core, ...spokes, "kwaainet-node", "kwaainet-browser"],
+  // The transport in a browser: a module of its own, which the node's module reaches over a port.
+  "kwaainet-sdk-wasm-network": [...core, "kwaainet-network", "kwaainet-p2p", "kwaainet-browser"],
   "kwaainet-bindgen": [],
   "kwaainet-simulation": [...core, "kwaainet-network"],
-  kwaainet: [...core, ...spokes, "kwaainet-node", "kwaainet-p2p"],
+  kwaainet: [...core, ...spokes, "kwaainet-node", "kwaainet-p2p", "kwaainet-webrtc"],
 };
 
 /** What ties code to one home. The portable core gets all of this from `kwaainet-platform`. */

@@ -10,6 +10,7 @@ export const folders = {
   device: ["protocol"],
   // What runs without a window.
   worker: ["protocol", "host"],
+  network: ["protocol", "host"],
   "service-worker": ["protocol", "host", "worker"],
   i18n: ["protocol"],
   // What is drawn; the parts know the frame's contracts and nothing else of it.

@@ -455,3 +455,58 @@ const block = held(3, Buffer.concat([held(1, leaf.subarray(0, 4)), held(2, Buffe
 write("bitswap", "blocks", Buffer.concat([block, block, numbered(5, 1 << 20)]));
 const present = held(4, held(1, leaf));
 write("bitswap", "presences", Buffer.concat([present, held(4, Buffer.concat([held(1, leaf), numbered(2, 1)]))]));
+
+// --- The messages of the port between node and network: read from their end, where the tag is.
+
+const toHost = (...parts) => Buffer.concat([Buffer.from([0]), ...parts.map((part) => Buffer.from(part))]);
+const toNode = (...parts) => Buffer.concat([Buffer.from([1]), ...parts.map((part) => Buffer.from(part))]);
+const portText = (text) => Buffer.concat([Buffer.from(text), Buffer.from([0, 0, 0, text.length])]);
+write(
+  "port",
+  "dial",
+  toHost(portText("/ip4/1.2.3.4/tcp/5/ws"), [0, 0, 0, 1], Buffer.alloc(32, 7), [0, 0, 0, 1, 0]),
+);
+write(
+  "port",
+  "open",
+  toHost(portText("/a/1"), [0, 0, 4, 0, 0, 0, 0, 2], Buffer.alloc(32, 7), [0, 0, 0, 1, 1]),
+);
+write("port", "data", toHost("hello", [0, 0, 0, 2, 16]));
+write("port", "credit", toNode([0, 0, 1, 0, 0, 0, 0, 2, 17]));
+write("port", "broken", toNode(portText("gone"), [2, 0, 0, 0, 2, 20]));
+write("port", "failed", toNode(portText("no"), [0, 0, 0, 0, 3, 5]));
+write(
+  "port",
+  "peers",
+  toNode(portText("/memory/x"), Buffer.alloc(16, 1), Buffer.alloc(32, 7), [0, 0, 0, 0, 1, 2]),
+);
+
+// --- WebRTC: libp2p/specs webrtc/README.md (frames behind the size of the pieces), RFC 8489 (attributes, a username)
+
+const frames = Buffer.from("0412026869" + "020800" + "0c08001a029601120403020100" + "020803", "hex");
+write("frame", "several", Buffer.concat([Buffer.from([2]), frames]));
+write("frame", "long", Buffer.concat([Buffer.from([255]), Buffer.from("84800112808001", "hex")]));
+write("frame", "half", Buffer.from([0, 0x80, 0x40, 0x12, 0xfc, 0x3f]));
+
+const password = "abcdefghijklmnopqrstuvwx";
+const username = `libp2p+webrtc+v2/${password}:dial`;
+write("stun", "v1", `libp2p+webrtc+v1/${password}:libp2p+webrtc+v1/${password}`);
+write("stun", "v2", username);
+const attribute = (type, content) => {
+  const padded = Buffer.alloc(4 + Math.ceil(content.length / 4) * 4);
+  padded.writeUInt16BE(type, 0);
+  padded.writeUInt16BE(content.length, 2);
+  Buffer.from(content).copy(padded, 4);
+  return padded;
+};
+write(
+  "stun",
+  "attributes",
+  Buffer.concat([
+    attribute(0x0006, Buffer.from(username)),
+    attribute(0x0024, Buffer.from("6e7f00ff", "hex")),
+    attribute(0x802a, Buffer.alloc(8, 1)),
+    attribute(0x0025, Buffer.alloc(0)),
+    attribute(0x0008, Buffer.alloc(20, 2)),
+  ]),
+);

@@ -3,16 +3,16 @@
 export { KwaaiNetError } from "../protocol/errors.js";
 export type { ChatCompletion, ChatCompletionChoice, ChatCompletionChunk, ChatCompletionChunkChoice, ChatCompletionMessage, CompletionExtra, CompletionFinishReason, CompletionUsage, Model, ModelList, } from "../protocol/openai.js";
 export type { ChatCompletionChunkToolCall, ChatCompletionTool, ChatCompletionToolChoice, } from "../protocol/tools.js";
-export type { Capabilities, ChatMessage, Content, ContentPart, ErrorCode, FunctionCall, HostReport, Missing, ModelStatus, PolicyPack, PrivacyMode, Progress, Purpose, Receipt, ResourceLimits, Role, Service, Stage, Tier, ToolCall, } from "../protocol/types.js";
+export type { Capabilities, ChatMessage, Content, ContentPart, ErrorCode, FunctionCall, HostReport, Missing, ModelStatus, NetworkState, NetworkStatus, PeerStatus, PolicyPack, PrivacyMode, Progress, Purpose, Receipt, ResourceLimits, Role, Service, Stage, Tier, ToolCall, Via, } from "../protocol/types.js";
 export type { Chat, ChatCompletionParams, ChatCompletionPlainParams, ChatCompletionStream, ChatCompletionStreamingParams, ChatCompletions, RequestOptions, } from "./chat.js";
 export type { ConsentStatus, KwaaiNetEvents } from "./events.js";
-export type { Assistant, Consent, Models } from "./kwaainet.js";
+export type { Assistant, Consent, Models, Network } from "./kwaainet.js";
 export { KwaaiNet } from "./kwaainet.js";
 export type { KwaaiNetOptions } from "./options.js";
 
 // public/kwaainet.ts
 import { type ModelList } from "../protocol/openai.js";
-import type { Capabilities } from "../protocol/types.js";
+import type { Capabilities, NetworkStatus, PeerStatus } from "../protocol/types.js";
 import { type Chat } from "./chat.js";
 import { type ConsentStatus, type KwaaiNetEvents } from "./events.js";
 import { type KwaaiNetOptions } from "./options.js";
@@ -30,6 +30,19 @@ export interface Models {
     /** The models of the deployment and what of them is on this device. Needs consent. */
     list(): Promise<ModelList>;
 }
+/** Other visitors and peers, for those who agreed to help others. What the visitor writes is never sent there. */
+export interface Network {
+    /**
+     * Joins, and resolves when somebody is connected. Visitors who agreed to help others join by themselves if the option
+     * `bootstrap` names peers; `peers` are more of them.
+     */
+    join(peers?: readonly string[]): Promise<NetworkStatus>;
+    /** Leaves, until `join` is called. */
+    leave(): Promise<void>;
+    status(): Promise<NetworkStatus>;
+    /** Everybody who is connected, how, and how much was said. Where they are is not for sites to know. */
+    peers(): Promise<readonly PeerStatus[]>;
+}
 /** A private AI on this page: the model runs on the visitor's device, after the visitor agreed. */
 export declare class KwaaiNet {
     #private;
@@ -37,6 +50,8 @@ export declare class KwaaiNet {
     readonly models: Models;
     readonly consent: Consent;
     readonly assistant: Assistant;
+    /** Its status changes with the event `network`. */
+    readonly network: Network;
     constructor(options?: KwaaiNetOptions);
     /** Makes the frame and waits for its answer. Nothing is fetched, stored or computed before the visitor agrees. */
     initialize(): Promise<void>;
@@ -70,6 +85,11 @@ export interface KwaaiNetOptions {
     readonly contextLength?: number;
     /** How a conversation is remembered: `f16`, or `q8` with half the memory, a little less exact. */
     readonly kvCache?: KvFormat;
+    /**
+     * Addresses of peers, as `kwaainet peer` prints them. Visitors are then offered to help others: those who agree pass the
+     * model on and fetch it from peers. Browsers reach peers over WebSocket, so use addresses with `/ws` or `/wss`.
+     */
+    readonly bootstrap?: readonly string[];
     /** Shows our assistant, drawn on our origin, where the site cannot read what the visitor writes. */
     readonly assistant?: boolean;
     /** Where the node runs: a worker in our frame (default), our service worker, or the site's page. */
@@ -100,7 +120,7 @@ export declare function editDistance(a: string, b: string): number;
 
 // public/events.ts
 import { KwaaiNetError } from "../protocol/errors.js";
-import type { ModelStatus, Progress, Purpose } from "../protocol/types.js";
+import type { ModelStatus, NetworkStatus, Progress, Purpose } from "../protocol/types.js";
 /** What the visitor agreed to; empty where nothing was. */
 export interface ConsentStatus {
     readonly purposes: readonly Purpose[];
@@ -114,6 +134,8 @@ export interface KwaaiNetEvents {
     progress: Progress;
     /** A model's state on this device changed. */
     model: ModelStatus;
+    /** Peers came or went, or something was said to them; at most once a second. */
+    network: NetworkStatus;
     /** Something that a developer should know. */
     warning: {
         readonly message: string;
@@ -357,6 +379,8 @@ export interface SiteOptions {
     /** Longest conversation plus answer, in tokens. */
     readonly contextLength?: number;
     readonly kvCache?: KvFormat;
+    /** Addresses of peers that visitors who help others call first. */
+    readonly bootstrap?: readonly string[];
     /** The site wants our assistant, drawn on our origin. Without it the site draws its own and reads the text. */
     readonly assistant?: boolean;
     readonly host?: HostKind;
@@ -380,6 +404,9 @@ export declare const resourceNames: readonly ["cpu", "memory", "storage"];
 export declare const shortestContext = 64;
 export declare const longestContext = 131072;
 export declare const isContext: (tokens: unknown) => tokens is number;
+/** As the node checks them. */
+export declare const mostBootstrap = 16;
+export declare const peerAddress: RegExp;
 /** Takes what is well formed and leaves the rest out: the other side has warned its developer already. */
 export declare function readSiteOptions(data: unknown): SiteOptions;
 /** The part of the options that the node is configured with. */

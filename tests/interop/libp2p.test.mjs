@@ -4,92 +4,11 @@
  */
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { createInterface } from "node:readline";
 import { after, before, describe, test } from "node:test";
-
-// js-libp2p needs Node.js 22 for nothing but these two.
-globalThis.WebSocket ??= (await import("ws")).WebSocket;
-Promise.withResolvers ??= function withResolvers() {
-  const made = {};
-  made.promise = new this((resolve, reject) => Object.assign(made, { resolve, reject }));
-  return made;
-};
-const { createLibp2p } = await import("libp2p");
-const { tcp } = await import("@libp2p/tcp");
-const { webSockets } = await import("@libp2p/websockets");
-const { noise } = await import("@chainsafe/libp2p-noise");
-const { yamux } = await import("@chainsafe/libp2p-yamux");
-const { identify } = await import("@libp2p/identify");
-const { ping } = await import("@libp2p/ping");
-const { kadDHT, passthroughMapper } = await import("@libp2p/kad-dht");
-const { lpStream } = await import("@libp2p/utils");
-const { multiaddr } = await import("@multiformats/multiaddr");
-const { peerIdFromString } = await import("@libp2p/peer-id");
+import { jsPeer, lpStream, multiaddr, ourPeer, peerIdFromString, program, until } from "./peers.mjs";
 
 const ECHO = "/kwaainet/test/echo/1";
-const program = process.env.KWAAINET_BIN;
-if (!program) throw new Error("KWAAINET_BIN says which `kwaainet` is tested: npm test -- --only interop");
-
-/** A peer of ours; `stop` waits until it has left. */
-async function ourPeer(...args) {
-  const folder = mkdtempSync(join(tmpdir(), "kwaainet-peer-"));
-  const child = spawn(
-    program,
-    ["peer", "--json", "--echo", "--control", "0", "--data-dir", folder, ...args],
-    { stdio: ["ignore", "pipe", "inherit"] },
-  );
-  const ended = new Promise((resolve) => child.once("exit", resolve));
-  const lines = createInterface({ input: child.stdout });
-  const [line] = await Promise.race([
-    new Promise((resolve) => lines.once("line", (text) => resolve([text]))),
-    ended.then((code) => Promise.reject(new Error(`kwaainet peer ended with ${code}`))),
-  ]);
-  const told = JSON.parse(line);
-  const over = (transport) => told.addresses.find((address) => transport.test(address));
-  return {
-    ...told,
-    tcp: over(/tcp\/\d+\/p2p/),
-    ws: over(/\/ws\/p2p/),
-    async stop() {
-      child.kill("SIGTERM");
-      assert.equal(await ended, 0, "a peer that is asked to leave does so");
-      rmSync(folder, { recursive: true });
-    },
-  };
-}
-
-const jsPeer = (listen) =>
-  createLibp2p({
-    addresses: { listen },
-    transports: [tcp(), webSockets()],
-    connectionEncrypters: [noise()],
-    streamMuxers: [yamux()],
-    services: {
-      identify: identify(),
-      ping: ping(),
-      dht: kadDHT({
-        protocol: "/kwaainet/kad/1.0.0",
-        clientMode: false,
-        peerInfoMapper: passthroughMapper,
-      }),
-    },
-  });
-
 const pattern = (length) => new Uint8Array(length).map((_, at) => (at * 31) >> 3);
-
-/** Waits for what takes a moment on the other side. */
-async function until(what, so) {
-  const began = Date.now();
-  for (;;) {
-    const value = await so();
-    if (value) return value;
-    assert.ok(Date.now() - began < 20_000, `${what}: not after 20 s`);
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-}
 
 describe("js-libp2p", { timeout: 120_000 }, () => {
   let ours;

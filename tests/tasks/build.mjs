@@ -20,6 +20,10 @@ export async function buildAll({ threads = true } = {}) {
     writeTypes();
   });
   if (threads && canBuildThreads()) await timed("wasm, SIMD and threads", () => buildWasm("threads"));
+  await timed("wasm, the network", () => {
+    buildWasm("network");
+    writeTypes("network");
+  });
   await timed("what a website fetches", () => buildCdn());
   if (existsSync(join(root, "js/build.mjs"))) {
     await timed("the npm package", () => must("node", ["build.mjs"], { cwd: join(root, "js") }));

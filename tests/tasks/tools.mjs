@@ -63,3 +63,9 @@ export async function browsers() {
   );
   await debian("firefox-esr", ["firefox-esr", "firefox"], { optional: true });
 }
+
+/** Without them, or without being root, the tests behind routers are skipped, and say so. */
+export async function routers() {
+  await debian("iproute2", ["ip"], { optional: true });
+  await debian("nftables", ["nft"], { optional: true });
+}

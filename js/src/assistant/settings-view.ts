@@ -2,13 +2,18 @@
 import type { AssistantContext } from "../frame/contracts.js";
 import { fill, isolate } from "../i18n/locale.js";
 import { h, ICONS, icon, put } from "../ui/dom.js";
+import { peersView } from "./peers-view.js";
 import { explain, type Voice } from "./words.js";
 
 export function settingsView(context: AssistantContext, voice: Voice): HTMLElement {
   const { words, format } = voice;
   const { record, model } = context;
   const size = isolate(format.bytes(model.bytes));
-  const names: Partial<Record<string, string>> = { runAi: words.run, keepModel: words.keep };
+  const names: Partial<Record<string, string>> = {
+    runAi: words.run,
+    keepModel: words.keep,
+    helpOthers: words.help,
+  };
   const rows: [string, string][] = [
     [words.since, format.dateTime(record.grantedAtMs)],
     [words.until, format.date(record.expiresAtMs)],
@@ -34,6 +39,7 @@ export function settingsView(context: AssistantContext, voice: Voice): HTMLEleme
         h("li", {}, icon(ICONS.check), h("span", {}, names[purpose] ?? purpose)),
       ),
     ),
+    ...(record.purposes.includes("helpOthers") ? [peersView(context, voice)] : []),
     h("dl", {}, ...rows.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])),
     h(
       "div",

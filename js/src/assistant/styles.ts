@@ -37,6 +37,8 @@ export const STYLES = `${TOKENS}
 .receipt summary:hover { color: var(--ink); }
 .receipt .icon { width: 16px; height: 16px; margin-top: .1em; color: var(--brand); }
 .receipt.alert, .receipt.alert .icon { color: var(--alert); }
+.peers { list-style: none; display: grid; gap: 6px; margin: 4px 0 10px; }
+.peers small { display: block; color: var(--soft); }
 dl { display: grid; grid-template-columns: auto 1fr; gap: 3px 14px; }
 dt { color: var(--soft); }
 .fact { display: inline-block; margin-inline-end: .35em; }

@@ -22,6 +22,8 @@ export interface Notice {
   readonly facts: readonly Fact[];
   readonly runDetail: string;
   readonly keepDetail: string;
+  /** Absent where the site names nobody to help with. */
+  readonly helpDetail: string | null;
   readonly gpc: string | null;
 }
 
@@ -61,8 +63,21 @@ export function makeNotice(context: PanelContext): Notice {
     facts,
     runDetail: say(words.runDetail),
     keepDetail: say(words.keepDetail),
+    helpDetail: helpDetail(context, words, format),
     gpc: context.gpc ? words.gpc : null,
   };
+}
+
+/** What a visitor's device sends to all peers together, in bytes per second (sdk-core/node/src/sharing/participate.rs). */
+const LENT = 2 << 20;
+
+function helpDetail({ options }: PanelContext, words: PanelStrings, format: Format): string | null {
+  const { bootstrap = [] } = options;
+  if (bootstrap.length === 0) return null;
+  // `/dns4/peer.example.org/tcp/443/wss/p2p/…`: the second part says where.
+  const hosts = new Set(bootstrap.map((address) => isolate(address.split("/")[2] ?? "")));
+  const rate = isolate(format.rate(LENT));
+  return fill(words.helpDetail, { rate, peers: format.list([...hosts]) });
 }
 
 function reader(context: PanelContext, words: PanelStrings): string {
@@ -106,5 +121,6 @@ export function noticeText(notice: Notice): string {
     words.chooseLead,
     `${words.run}: ${notice.runDetail}`,
     `${words.keep}: ${notice.keepDetail}`,
+    ...(notice.helpDetail === null ? [] : [`${words.help}: ${notice.helpDetail}`]),
   ].join("\n");
 }

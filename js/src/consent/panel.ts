@@ -15,8 +15,9 @@ import { type Choice, chooseView, doubtNote, questionView, type View, withdrawnV
 /** Wide enough for three buttons side by side in German, small enough to leave the page to its reader. */
 const WIDTH = 400;
 
-/** What Accept means: the two purposes that the notice explains. */
-const EVERYTHING: readonly Purpose[] = ["runAi", "keepModel"];
+/** What Accept means: the two purposes that its notice explains. Helping others is chosen on its own, or not at all. */
+const ACCEPTED: readonly Purpose[] = ["runAi", "keepModel"];
+const CHOICES: readonly Purpose[] = [...ACCEPTED, "helpOthers"];
 
 type Name = "question" | "choose" | "pill" | "withdrawn";
 
@@ -44,7 +45,7 @@ class ConsentPanel implements Mounted {
     this.#context = context;
     this.#notice = makeNotice(context);
     // Off until switched on; a visitor who comes back to change finds what is in force.
-    this.#chosen = new Set(EVERYTHING.filter((purpose) => context.current?.purposes.includes(purpose)));
+    this.#chosen = new Set(CHOICES.filter((purpose) => context.current?.purposes.includes(purpose)));
     const { language, direction } = this.#notice;
     this.#surface = surface("kwaainet-consent", STYLES, language, direction);
     this.#surface.root.append(this.#live);
@@ -112,7 +113,7 @@ class ConsentPanel implements Mounted {
       const save = (event: Event) => this.#agree(event, [...this.#chosen]);
       return chooseView(this.#notice, this.#chosen, { save, back: show("question") });
     }
-    const accept = (event: Event) => this.#agree(event, EVERYTHING);
+    const accept = (event: Event) => this.#agree(event, ACCEPTED);
     return questionView(this.#context, this.#notice, { accept, reject: refuse, choose: show("choose") });
   }
 

@@ -67,6 +67,11 @@ export function chooseView(
   const hint = h("p", { class: "small", role: "status" });
   const run = toggle("run", words.run, notice.runDetail, notice, chosen.has("runAi"));
   const keep = toggle("keep", words.keep, notice.keepDetail, notice, chosen.has("keepModel"));
+  const help =
+    notice.helpDetail === null
+      ? null
+      : toggle("help", words.help, notice.helpDetail, notice, chosen.has("helpOthers"));
+  const switches = help === null ? [run, keep] : [run, keep, help];
   const follow = () => {
     // A kept model that may not run would be of no use: the second switch waits for the first.
     keep.input.disabled = !run.input.checked;
@@ -75,18 +80,28 @@ export function chooseView(
     }
     set(chosen, "runAi", run.input.checked);
     set(chosen, "keepModel", keep.input.checked);
-    run.refresh();
-    keep.refresh();
+    if (help !== null) {
+      // What is not kept cannot be passed on.
+      help.input.disabled = !keep.input.checked;
+      if (!keep.input.checked) {
+        help.input.checked = false;
+      }
+      set(chosen, "helpOthers", help.input.checked);
+    }
+    for (const each of switches) {
+      each.refresh();
+    }
     setText(hint, chosen.size === 0 ? words.nothingOn : "");
   };
-  run.input.addEventListener("change", follow);
-  keep.input.addEventListener("change", follow);
+  for (const { input } of switches) {
+    input.addEventListener("change", follow);
+  }
   follow();
   return {
     title: words.chooseTitle,
     body: [
       h("p", { class: "lead", id: "lead" }, words.chooseLead),
-      h("div", { class: "switches" }, run.row, keep.row),
+      h("div", { class: "switches" }, ...switches.map(({ row }) => row)),
       hint,
       ...(notice.gpc === null ? [] : [h("p", { class: "small" }, notice.gpc)]),
     ],

@@ -6,6 +6,7 @@ import type { BridgeEnvironment } from "../host/bridge-module.js";
 import { BUS_NAME } from "../host/channel-port.js";
 import { type LayoutRequest, readToFrame, type ToFrame } from "../host/control.js";
 import type { DeploymentModel } from "../host/deployment.js";
+import { makeWorker } from "../host/own-worker.js";
 import { configOf, isObject, type SiteOptions } from "../host/site-options.js";
 import { NodeClient } from "../protocol/client.js";
 import { errorToBody, KwaaiNetError } from "../protocol/errors.js";
@@ -362,15 +363,4 @@ export class Bridge {
   #fault(error: unknown): void {
     this.#environment.control.postMessage({ type: "fault", error: errorToBody(error) });
   }
-}
-
-/**
- * A worker of our own origin; in the site's page only a blob may name it there. A classic one: what a module worker
- * imports counts as `worker-src`, which would be one directive more for the site to write.
- */
-function makeWorker(url: string, fromBlob: boolean): Worker {
-  const options = { name: "kwaainet" };
-  if (!fromBlob) return new Worker(url, options);
-  const code = `importScripts(${JSON.stringify(url)});`;
-  return new Worker(URL.createObjectURL(new Blob([code], { type: "text/javascript" })), options);
 }

@@ -13,6 +13,7 @@ import type {
   ChatRequest,
   ConsentRecord,
   ModelStatus,
+  NetworkStatus,
   Event as NodeEvent,
   Progress,
   Purpose,
@@ -71,6 +72,8 @@ export interface AssistantClient {
   loadModel(model: string | null, options?: CallOptions): Promise<void>;
   models(): Promise<ModelStatus[]>;
   capabilities(): Promise<Capabilities>;
+  /** Who is connected, with addresses. */
+  network(): Promise<NetworkStatus>;
   /** Returns the function that ends it. */
   onEvent(listener: (event: NodeEvent) => void): () => void;
 }

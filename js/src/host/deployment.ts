@@ -22,6 +22,9 @@ export interface DeploymentAssets {
   readonly assistant: string;
   readonly worker: string;
   readonly wasmSimd: string;
+  /** Worker of the network, and its wasm: fetched only for those who help others. */
+  readonly network: string;
+  readonly wasmNetwork: string;
   /** Absent where no build with threads was made. */
   readonly wasmThreads?: string;
   /** The JavaScript that goes with `wasmThreads`. */

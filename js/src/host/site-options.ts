@@ -14,6 +14,8 @@ export interface SiteOptions {
   /** Longest conversation plus answer, in tokens. */
   readonly contextLength?: number;
   readonly kvCache?: KvFormat;
+  /** Addresses of peers that visitors who help others call first. */
+  readonly bootstrap?: readonly string[];
   /** The site wants our assistant, drawn on our origin. Without it the site draws its own and reads the text. */
   readonly assistant?: boolean;
   readonly host?: HostKind;
@@ -42,13 +44,17 @@ export const longestContext = 131_072;
 export const isContext = (tokens: unknown): tokens is number =>
   isCount(tokens) && tokens >= shortestContext && tokens <= longestContext;
 
+/** As the node checks them. */
+export const mostBootstrap = 16;
+export const peerAddress = /^\/[!-~]{1,440}\/p2p\/[1-9A-HJ-NP-Za-km-z]{20,64}$/;
+
 const modelId = /^[a-z0-9._-]{1,96}$/;
 
 /** Takes what is well formed and leaves the rest out: the other side has warned its developer already. */
 export function readSiteOptions(data: unknown): SiteOptions {
   const from = isObject(data) ? data : {};
   const { services, privacyCompliance, rewardSplit, maxResources } = from;
-  const { model, contextLength, kvCache, assistant, host, siteId, greenBonus } = from;
+  const { model, contextLength, kvCache, bootstrap, assistant, host, siteId, greenBonus } = from;
   return compact({
     services: namesOf(services, serviceNames),
     privacyCompliance: namesOf(privacyCompliance, packNames),
@@ -57,6 +63,7 @@ export function readSiteOptions(data: unknown): SiteOptions {
     model: typeof model === "string" && modelId.test(model) ? model : undefined,
     contextLength: isContext(contextLength) ? contextLength : undefined,
     kvCache: kvFormats.find((name) => name === kvCache),
+    bootstrap: readPeers(bootstrap),
     assistant: booleanOf(assistant),
     host: hostNames.find((name) => name === host),
     siteId: typeof siteId === "string" ? siteId.slice(0, 128) : undefined,
@@ -66,7 +73,8 @@ export function readSiteOptions(data: unknown): SiteOptions {
 
 /** The part of the options that the node is configured with. */
 export function configOf(options: SiteOptions): NodeConfig {
-  const { services, privacyCompliance, rewardSplit, maxResources, model, contextLength, kvCache } = options;
+  const { services, privacyCompliance, rewardSplit, maxResources } = options;
+  const { model, contextLength, kvCache, bootstrap } = options;
   return compact({
     services: services && [...services],
     privacyCompliance: privacyCompliance && [...privacyCompliance],
@@ -75,7 +83,15 @@ export function configOf(options: SiteOptions): NodeConfig {
     model,
     contextLength,
     kvCache,
+    bootstrap: bootstrap && [...bootstrap],
   });
+}
+
+function readPeers(from: unknown): string[] | undefined {
+  if (!Array.isArray(from)) return undefined;
+  return from
+    .filter((peer): peer is string => typeof peer === "string" && peerAddress.test(peer))
+    .slice(0, mostBootstrap);
 }
 
 function readResources(from: Record<string, unknown>): ResourceOptions {

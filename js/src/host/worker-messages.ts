@@ -24,3 +24,12 @@ export type FromWorker =
   | { readonly type: "fault"; readonly error: ErrorBody }
   /** Work is in flight: whoever hosts the node in a service worker must keep that alive. */
   | { readonly type: "tick" };
+
+/** What the node's worker sends to the network's, once, with a port. */
+export interface NetworkStart {
+  readonly wasm: string;
+  /** The secret of this visit's key. */
+  readonly seed: Uint8Array;
+  /** Addresses of the peers that are called first, and that relay. */
+  readonly known: readonly string[];
+}

@@ -71,6 +71,11 @@ export class Format {
     return this.#unit(size, units[step] ?? "byte", fraction, step === 0 ? "long" : "short");
   }
 
+  /** In megabytes per second. */
+  rate(bytesPerSecond: number): string {
+    return this.#unit(bytesPerSecond / 1_000_000, "megabyte-per-second", 1, "short");
+  }
+
   /** Memory in binary units, as it is sold: 1,024 MiB are 1 GB. */
   memory(mebibytes: number): string {
     return mebibytes < 1000

@@ -34,6 +34,8 @@ export interface PanelStrings {
   readonly runDetail: string;
   readonly keep: string;
   readonly keepDetail: string;
+  readonly help: string;
+  readonly helpDetail: string;
   readonly on: string;
   readonly off: string;
   readonly save: string;
@@ -128,6 +130,12 @@ export interface AssistantStrings {
   readonly agreed: string;
   readonly run: string;
   readonly keep: string;
+  readonly help: string;
+  readonly peers: string;
+  readonly alone: string;
+  readonly relayed: string;
+  readonly exchanged: string;
+  readonly unconnected: string;
   readonly since: string;
   readonly until: string;
   readonly site: string;

@@ -14,6 +14,7 @@ import type {
   Command,
   Envelope,
   ModelStatus,
+  NetworkStatus,
   Event as NodeEvent,
   Progress,
   Reply,
@@ -30,6 +31,9 @@ interface ReplyTypes {
   loadModel: "loaded";
   deleteModel: "done";
   chat: "chat";
+  network: "network";
+  joinNetwork: "network";
+  leaveNetwork: "done";
 }
 
 export type ReplyTo<C extends Command["type"]> = Extract<Reply, { type: ReplyTypes[C] }>;
@@ -44,6 +48,9 @@ const replyTypes: ReplyTypes = {
   loadModel: "loaded",
   deleteModel: "done",
   chat: "chat",
+  network: "network",
+  joinNetwork: "network",
+  leaveNetwork: "done",
 };
 
 export interface CallOptions {
@@ -169,6 +176,18 @@ export class NodeClient {
 
   async capabilities(): Promise<Capabilities> {
     return (await this.send({ type: "capabilities" })).capabilities;
+  }
+
+  async network(): Promise<NetworkStatus> {
+    return (await this.send({ type: "network" })).network;
+  }
+
+  async joinNetwork(peers: string[]): Promise<NetworkStatus> {
+    return (await this.send({ type: "joinNetwork", peers })).network;
+  }
+
+  async leaveNetwork(): Promise<void> {
+    await this.send({ type: "leaveNetwork" });
   }
 
   #call(command: () => Command, onChunk: (chunk: Chunk) => void, signal?: AbortSignal): Promise<Reply> {

@@ -1,5 +1,5 @@
 import { KwaaiNetError } from "../protocol/errors.js";
-import type { ModelStatus, Progress, Purpose } from "../protocol/types.js";
+import type { ModelStatus, NetworkStatus, Progress, Purpose } from "../protocol/types.js";
 
 /** What the visitor agreed to; empty where nothing was. */
 export interface ConsentStatus {
@@ -15,6 +15,8 @@ export interface KwaaiNetEvents {
   progress: Progress;
   /** A model's state on this device changed. */
   model: ModelStatus;
+  /** Peers came or went, or something was said to them; at most once a second. */
+  network: NetworkStatus;
   /** Something that a developer should know. */
   warning: { readonly message: string };
   /** Something failed outside of a call. */
@@ -30,6 +32,7 @@ const names: readonly (keyof KwaaiNetEvents)[] = [
   "consent",
   "progress",
   "model",
+  "network",
   "warning",
   "error",
   "earnings",

@@ -27,6 +27,9 @@ export type {
   HostReport,
   Missing,
   ModelStatus,
+  NetworkState,
+  NetworkStatus,
+  PeerStatus,
   PolicyPack,
   PrivacyMode,
   Progress,
@@ -38,6 +41,7 @@ export type {
   Stage,
   Tier,
   ToolCall,
+  Via,
 } from "../protocol/types.js";
 export type {
   Chat,
@@ -49,6 +53,6 @@ export type {
   RequestOptions,
 } from "./chat.js";
 export type { ConsentStatus, KwaaiNetEvents } from "./events.js";
-export type { Assistant, Consent, Models } from "./kwaainet.js";
+export type { Assistant, Consent, Models, Network } from "./kwaainet.js";
 export { KwaaiNet } from "./kwaainet.js";
 export type { KwaaiNetOptions } from "./options.js";

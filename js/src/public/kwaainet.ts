@@ -5,7 +5,13 @@ import { NodeClient } from "../protocol/client.js";
 import { KwaaiNetError } from "../protocol/errors.js";
 import { type ModelList, toModelList } from "../protocol/openai.js";
 import { asPort } from "../protocol/port.js";
-import type { Capabilities, Event as NodeEvent, Purpose } from "../protocol/types.js";
+import type {
+  Capabilities,
+  NetworkStatus,
+  Event as NodeEvent,
+  PeerStatus,
+  Purpose,
+} from "../protocol/types.js";
 import { type Chat, Completions } from "./chat.js";
 import { type ConsentStatus, Emitter, type KwaaiNetEvents } from "./events.js";
 import { checkOptions, type KwaaiNetOptions } from "./options.js";
@@ -27,12 +33,28 @@ export interface Models {
   list(): Promise<ModelList>;
 }
 
+/** Other visitors and peers, for those who agreed to help others. What the visitor writes is never sent there. */
+export interface Network {
+  /**
+   * Joins, and resolves when somebody is connected. Visitors who agreed to help others join by themselves if the option
+   * `bootstrap` names peers; `peers` are more of them.
+   */
+  join(peers?: readonly string[]): Promise<NetworkStatus>;
+  /** Leaves, until `join` is called. */
+  leave(): Promise<void>;
+  status(): Promise<NetworkStatus>;
+  /** Everybody who is connected, how, and how much was said. Where they are is not for sites to know. */
+  peers(): Promise<readonly PeerStatus[]>;
+}
+
 /** A private AI on this page: the model runs on the visitor's device, after the visitor agreed. */
 export class KwaaiNet {
   readonly chat: Chat;
   readonly models: Models;
   readonly consent: Consent;
   readonly assistant: Assistant;
+  /** Its status changes with the event `network`. */
+  readonly network: Network;
   readonly #connection: Connection;
   readonly #client: NodeClient;
   readonly #emitter = new Emitter();
@@ -73,6 +95,12 @@ export class KwaaiNet {
     this.chat = { completions: new Completions({ client: this.#client, model: site.model, ready }) };
     this.models = { list: () => this.#asked(async (client) => toModelList(await client.models())) };
     this.consent = { ask: () => this.#ask(), status: () => ({ purposes: this.#purposes }) };
+    this.network = {
+      join: (peers = []) => this.#asked((client) => client.joinNetwork([...peers])),
+      leave: () => this.#asked((client) => client.leaveNetwork()),
+      status: () => this.#asked((client) => client.network()),
+      peers: () => this.#asked(async (client) => (await client.network()).peers),
+    };
     this.assistant = { open: () => this.#openAssistant(true), close: () => this.#openAssistant(false) };
   }
 
@@ -191,6 +219,9 @@ export class KwaaiNet {
         return;
       case "modelChanged":
         this.#emitter.emit("model", event.status);
+        return;
+      case "networkChanged":
+        this.#emitter.emit("network", event.network);
         return;
       case "warning":
         if (!this.#emitter.emit("warning", event)) console.warn(`KwaaiNet: ${event.message}`);

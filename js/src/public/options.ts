@@ -6,7 +6,9 @@ import {
   isObject,
   kvFormats,
   longestContext,
+  mostBootstrap,
   packNames,
+  peerAddress,
   type ResourceOptions,
   resourceNames,
   type SiteOptions,
@@ -36,6 +38,11 @@ export interface KwaaiNetOptions {
   readonly contextLength?: number;
   /** How a conversation is remembered: `f16`, or `q8` with half the memory, a little less exact. */
   readonly kvCache?: KvFormat;
+  /**
+   * Addresses of peers, as `kwaainet peer` prints them. Visitors are then offered to help others: those who agree pass the
+   * model on and fetch it from peers. Browsers reach peers over WebSocket, so use addresses with `/ws` or `/wss`.
+   */
+  readonly bootstrap?: readonly string[];
   /** Shows our assistant, drawn on our origin, where the site cannot read what the visitor writes. */
   readonly assistant?: boolean;
   /** Where the node runs: a worker in our frame (default), our service worker, or the site's page. */
@@ -68,6 +75,7 @@ const optionNames = [
   "model",
   "contextLength",
   "kvCache",
+  "bootstrap",
   "assistant",
   "host",
   "serviceWorker",
@@ -79,7 +87,8 @@ const optionNames = [
 export function checkOptions(raw: Record<string, unknown>, label = (name: string) => name): CheckedOptions {
   const problems: string[] = [];
   const { base, services, privacyCompliance, rewardSplit, maxResources } = raw;
-  const { model, contextLength, kvCache, assistant, host, serviceWorker, siteId, greenBonus } = raw;
+  const { model, contextLength, kvCache, bootstrap, assistant, host, serviceWorker, siteId, greenBonus } =
+    raw;
   for (const name of Object.keys(raw)) {
     if (!optionNames.some((known) => known === name)) {
       problems.push(`unknown option ${label(name)}${didYouMean(label(name), optionNames.map(label))}`);
@@ -128,6 +137,7 @@ export function checkOptions(raw: Record<string, unknown>, label = (name: string
         `${label("contextLength")}: write a whole number of tokens, ${shortestContext} to ${longestContext}`,
       ),
     ),
+    bootstrap: readPeers(bootstrap, label("bootstrap"), problems),
     kvCache: names("kvCache", kvCache, kvFormats)?.[0],
     assistant: flag("assistant", assistant),
     host: names("host", host, hostNames)?.[0],
@@ -158,6 +168,21 @@ function readSplit(value: unknown, complain: () => void): [number, number] | und
   }
   complain();
   return undefined;
+}
+
+function readPeers(value: unknown, label: string, problems: string[]): string[] | undefined {
+  if (value === undefined) return undefined;
+  const list: unknown[] =
+    typeof value === "string" ? value.split(",") : Array.isArray(value) ? value : [value];
+  const peers = list.map((item) => String(item).trim()).filter((item) => item !== "");
+  if (peers.length > mostBootstrap) problems.push(`${label}: name ${mostBootstrap} peers at most`);
+  return peers.slice(0, mostBootstrap).filter((peer) => {
+    const good = peerAddress.test(peer);
+    const example = "/dns4/peer.example.org/tcp/443/wss/p2p/12D3KooW…";
+    if (!good)
+      problems.push(`${label}: ${peer.slice(0, 100)} is no peer's address, write one such as ${example}`);
+    return good;
+  });
 }
 
 function readContext(value: unknown, complain: () => void): number | undefined {

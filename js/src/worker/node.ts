@@ -2,7 +2,9 @@
 
 import type { Deployment } from "../host/deployment.js";
 import type { RunningNode } from "../host/node-host.js";
+import { makeWorker } from "../host/own-worker.js";
 import type { HostKind } from "../host/site-options.js";
+import type { NetworkStart } from "../host/worker-messages.js";
 import { KwaaiNetError, messageOf } from "../protocol/errors.js";
 import * as simd from "../protocol/generated/kwaainet.js";
 import { asPort } from "../protocol/port.js";
@@ -18,6 +20,7 @@ import {
 } from "./report.js";
 
 type Glue = typeof simd;
+type NetworkStarter = NonNullable<Parameters<Glue["start_node"]>[1]>;
 
 export interface NodeStart {
   readonly host: HostKind;
@@ -51,14 +54,17 @@ export async function startNode({
     webLocks,
   };
   const { glue, found } = await load(probes, assets, fetchWasm);
-  const node = await glue.start_node({
-    hostReport: makeReport(found),
-    deployment: { catalogueUrl, catalogueKey },
-    storage: storageOf(host),
-    threads: threadsOf(found),
-    // The script with the threads knows its own address.
-    poolUrl: undefined,
-  });
+  const node = await glue.start_node(
+    {
+      hostReport: makeReport(found),
+      deployment: { catalogueUrl, catalogueKey },
+      storage: storageOf(host),
+      threads: threadsOf(found),
+      // The script with the threads knows its own address.
+      poolUrl: undefined,
+    },
+    networkOf(assets),
+  );
   return {
     epoch: node.epoch,
     port(origin) {
@@ -66,6 +72,20 @@ export async function startNode({
       node.attach(port1, origin);
       return asPort(port2);
     },
+  };
+}
+
+/** Starts libp2p in a worker of its own; nothing of it is fetched before that. A service worker has no workers. */
+function networkOf({ network, wasmNetwork }: Deployment["assets"]): NetworkStarter | undefined {
+  if (typeof Worker === "undefined") return undefined;
+  return (seed, known) => {
+    const { port1, port2 } = new MessageChannel();
+    const worker = makeWorker(network, new URL(network).origin !== location.origin);
+    // Its end closes the port, which is how the node learns of it.
+    worker.onerror = () => worker.terminate();
+    const start: NetworkStart = { wasm: wasmNetwork, seed, known };
+    worker.postMessage(start, [port2]);
+    return { port: port1, end: () => worker.terminate() };
   };
 }
 

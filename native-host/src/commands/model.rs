@@ -1,5 +1,6 @@
 //! `kwaainet model`: what is on this machine, and what could be.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,7 +22,11 @@ use crate::{HostError, exit};
 
 pub(super) fn run(context: &Context, command: ModelCommand) -> Result<u8, HostError> {
     match command {
-        ModelCommand::Pull { id, bootstrap } => pull(context, &id, &bootstrap),
+        ModelCommand::Pull {
+            id,
+            bootstrap,
+            private,
+        } => pull(context, &id, &bootstrap, private.psk.as_deref()),
         ModelCommand::List => list(context),
         ModelCommand::Rm { ids } => rm(context, &ids),
         ModelCommand::Verify { ids } => verify(context, ids),
@@ -29,14 +34,14 @@ pub(super) fn run(context: &Context, command: ModelCommand) -> Result<u8, HostEr
     }
 }
 
-fn pull(context: &Context, id: &str, bootstrap: &[String]) -> Result<u8, HostError> {
+fn pull(context: &Context, id: &str, bootstrap: &[String], psk: Option<&Path>) -> Result<u8, HostError> {
     let known = peer::known(bootstrap)?;
     let cancel = context.interrupt.begin();
     let host = Host::open(&context.settings, None)?;
     let joined = if known.is_empty() {
         None
     } else {
-        Some(join(context, &host, known)?)
+        Some(join(context, &host, known, psk)?)
     };
     let progress = ProgressView::new(context.output);
     let brought = Mutex::new((0, 0));
@@ -87,8 +92,13 @@ fn pull(context: &Context, id: &str, bootstrap: &[String]) -> Result<u8, HostErr
 }
 
 /// Connects to peers as nobody in particular: this machine's own key may be in use by `kwaainet peer`.
-fn join(context: &Context, host: &Host, known: Vec<(PeerId, Address)>) -> Result<Node, HostError> {
-    let node = open_node(None, &Setup::default())?;
+fn join(
+    context: &Context,
+    host: &Host,
+    known: Vec<(PeerId, Address)>,
+    psk: Option<&Path>,
+) -> Result<Node, HostError> {
+    let node = open_node(None, &Setup::default(), psk)?;
     host.core().grant_peer_operator();
     host.core()
         .set_network(Some((Arc::new(node.network.clone()), node.keypair.clone())));

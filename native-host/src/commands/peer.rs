@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use kwaainet_network::swarm::Limits;
 use kwaainet_network::{Address, Network as _, NetworkError, PeerId, Protocol, Reach};
-use kwaainet_p2p::{P2p, Setup};
+use kwaainet_p2p::{Contact, P2p, Setup};
 use kwaainet_types::ErrorCode;
 use serde_json::{Value, json};
 
@@ -68,38 +68,47 @@ fn whose(text: &str) -> Result<(PeerId, Address), HostError> {
 
 pub(super) fn run(context: &Context, args: &Peer) -> Result<u8, HostError> {
     let known = known(&args.bootstrap)?;
-    let listen = if args.listen.is_empty() {
-        LISTEN.map(str::to_owned).to_vec()
-    } else {
-        args.listen.clone()
-    };
-    let listen = listen
-        .iter()
-        .map(|text| address(text))
-        .collect::<Result<Vec<_>, _>>()?;
+    let listen = places(args)?;
     let cancel = context.interrupt.begin();
     let control = Control::bind(args.control.unwrap_or(CONTROL))?;
     let host = Host::open(&context.settings, None)?;
     let setup = Setup {
-        serves: true,
+        // What others ask of a table would all go through its relays.
+        serves: !args.hidden,
         relays: args.relay,
+        contact: if args.hidden {
+            Contact::Relayed
+        } else {
+            Contact::Open
+        },
+        allowed: allowed(&args.allow, &known)?,
+        proxies: args.proxy.clone(),
         ..Setup::default()
     };
     let Node {
         network,
         keypair,
         runtime,
-    } = open_node(Some(&context.settings.data_dir), &setup)?;
+    } = open_node(
+        Some(&context.settings.data_dir),
+        &setup,
+        args.private.psk.as_deref(),
+    )?;
     host.core().grant_peer_operator();
     host.core()
         .set_network(Some((Arc::new(network.clone()), keypair)));
     runtime.block_on(async {
-        let expected = listen.len();
+        let mut expected = listen.len();
         for address in listen {
             network
                 .listen(address)
                 .await
                 .map_err(|error| self::network(&error))?;
+        }
+        if args.hidden {
+            // Its only addresses are those that a relay gives it.
+            meet(context, &network, known.clone()).await;
+            expected = 1;
         }
         let bound = async {
             while network.addresses().len() < expected {
@@ -109,7 +118,11 @@ pub(super) fn run(context: &Context, args: &Peer) -> Result<u8, HostError> {
         if tokio::time::timeout(BOUND, bound).await.is_err() {
             return Err(HostError::Listen {
                 address: "the network".to_owned(),
-                reason: "an address was not bound: another program may use its port".to_owned(),
+                reason: if args.hidden {
+                    "none of the peers of --bootstrap has a place for it: are they relays (--relay)?".to_owned()
+                } else {
+                    "an address was not bound: another program may use its port".to_owned()
+                },
             });
         }
         if args.echo {
@@ -117,11 +130,8 @@ pub(super) fn run(context: &Context, args: &Peer) -> Result<u8, HostError> {
         }
         announce(context, &network, control.address().port())?;
         tokio::spawn(control.run(network.clone(), host.clone()));
-        if !known.is_empty() {
-            let (asked, reached) = (known.len(), network.bootstrap(known).await);
-            context
-                .output
-                .note(&format!("{reached} of {asked} known peers were reached."));
+        if !args.hidden && !known.is_empty() {
+            meet(context, &network, known).await;
         }
         if context.settings.catalogue.is_none() {
             context.output.note(
@@ -141,6 +151,58 @@ pub(super) fn run(context: &Context, args: &Peer) -> Result<u8, HostError> {
     context.output.note("Left the network.");
     // Ctrl-C and SIGTERM are how a peer is meant to end.
     Ok(exit::OK)
+}
+
+async fn meet(context: &Context, network: &P2p, known: Vec<(PeerId, Address)>) {
+    let (asked, reached) = (known.len(), network.bootstrap(known).await);
+    context
+        .output
+        .note(&format!("{reached} of {asked} known peers were reached."));
+}
+
+/// Where to listen.
+fn places(args: &Peer) -> Result<Vec<Address>, HostError> {
+    let private = args.private.psk.is_some();
+    let is_quic = |text: &str| text.contains("/quic");
+    if private && let Some(text) = args.listen.iter().find(|text| is_quic(text)) {
+        return Err(HostError::Usage(format!(
+            "{text}: QUIC has no place for the key of a private network (--psk). Listen over tcp, or tcp and ws"
+        )));
+    }
+    let texts: Vec<&str> = if args.hidden {
+        Vec::new()
+    } else if args.listen.is_empty() {
+        let all = LISTEN.into_iter();
+        all.filter(|text| !(private && is_quic(text))).collect()
+    } else {
+        args.listen.iter().map(String::as_str).collect()
+    };
+    texts.into_iter().map(address).collect()
+}
+
+/// Who may connect: everybody, or those who are named, and the peers that the operator leans on.
+fn allowed(named: &[String], known: &[(PeerId, Address)]) -> Result<Option<Vec<PeerId>>, HostError> {
+    if named.is_empty() {
+        return Ok(None);
+    }
+    let named = named.iter().map(|text| {
+        text.parse().map_err(|_| {
+            HostError::Usage(format!(
+                "{text} is no peer's id: those of --allow begin with 12D3KooW, as `kwaainet peer` prints them"
+            ))
+        })
+    });
+    let mut all = named.collect::<Result<Vec<PeerId>, _>>()?;
+    for (peer, address) in known {
+        all.push(*peer);
+        // The relay that leads to it.
+        let relay = address
+            .as_str()
+            .split_once("/p2p-circuit")
+            .and_then(|(relay, _)| Address::new(relay)?.split_peer());
+        all.extend(relay.map(|(relay, _)| relay));
+    }
+    Ok(Some(all))
 }
 
 /// Lends models for as long as the peer runs.
@@ -206,7 +268,17 @@ fn qr(text: &str) -> Option<String> {
 async fn watch(context: &Context, network: &P2p, host: &Host) {
     let live = !context.output.json && !context.output.quiet && stderr_is_terminal();
     let mut shown = (usize::MAX, usize::MAX, usize::MAX);
+    let mut addresses = network.addresses();
     loop {
+        let now = network.addresses();
+        let new = now.iter().filter(|address| !addresses.contains(address));
+        let told = new.map(|address| format!("Others reach this peer at {address}, too."));
+        for line in told.chain(network.refusals()) {
+            context
+                .output
+                .note(&format!("{}{line}", if live { "\r\x1b[2K" } else { "" }));
+        }
+        addresses = now;
         let peers = network.peers();
         let relayed = peers.iter().filter(|info| info.reach == Reach::Relayed).count();
         let (sent, received) = peers.iter().fold((0, 0), |(sent, received), info| {
@@ -312,7 +384,7 @@ pub(super) fn ping(context: &Context, args: &Ping) -> Result<u8, HostError> {
         ..Setup::default()
     };
     // With a key of its own: this machine's may be in use by `kwaainet peer`.
-    let Node { network, runtime, .. } = open_node(None, &setup)?;
+    let Node { network, runtime, .. } = open_node(None, &setup, args.private.psk.as_deref())?;
     let outcome = runtime.block_on(async {
         let all = async {
             network

@@ -5,8 +5,10 @@ mod clock;
 mod http;
 mod network;
 mod parallel;
+mod private;
 mod random;
 mod record;
+mod webrtc;
 
 pub use blob_store::{FileBlobStore, LocalFile, free_space};
 pub use clock::SystemClock;

@@ -1,18 +1,22 @@
-//! Sockets for the network: TCP, QUIC and WebSocket, on a runtime of their own.
+//! Sockets for the network: TCP, QUIC, WebSocket and WebRTC, on a runtime of their own.
 
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use futures::{AsyncRead, AsyncWrite};
 use kwaainet_network::Keypair;
 use kwaainet_p2p::{P2p, Parts, Setup};
 use kwaainet_types::ErrorCode;
-use libp2p::core::Transport as _;
+use libp2p::core::Transport;
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::{Boxed, upgrade};
+use libp2p::pnet::PreSharedKey;
 use libp2p::{dns, identity, noise, quic, tcp, websocket, yamux};
 
+use super::private::{guarded, network_key, protected};
+use super::webrtc::{Certificate, WebRtc};
 use super::{SystemClock, SystemRandom};
 use crate::HostError;
 
@@ -32,11 +36,12 @@ pub struct Node {
     pub runtime: tokio::runtime::Runtime,
 }
 
-/// Joins with the key of this machine, or with one that is forgotten afterwards.
+/// Joins with the key of this machine, or with one that is forgotten afterwards; a private network with its key file.
 ///
 /// # Errors
-/// [`HostError`] if the key cannot be read or kept, or the system gives no threads or sockets.
-pub fn open_node(data_dir: Option<&Path>, setup: &Setup) -> Result<Node, HostError> {
+/// [`HostError`] if a key cannot be read or kept, or the system gives no threads or sockets.
+pub fn open_node(data_dir: Option<&Path>, setup: &Setup, psk: Option<&Path>) -> Result<Node, HostError> {
+    let psk = psk.map(network_key).transpose()?;
     let keypair = match data_dir {
         Some(folder) => key_of(folder)?,
         None => Keypair::generate(&SystemRandom),
@@ -49,7 +54,7 @@ pub fn open_node(data_dir: Option<&Path>, setup: &Setup) -> Result<Node, HostErr
     // Transports take hold of the runtime when they are made.
     let entered = runtime.enter();
     let parts = Parts {
-        transport: transport(&keypair)?,
+        transport: transport(&keypair, psk, data_dir)?,
         spawn: Arc::new(move |future| drop(spawner.spawn(future))),
         clock: Arc::new(SystemClock::default()),
         random: Arc::new(SystemRandom),
@@ -64,31 +69,72 @@ pub fn open_node(data_dir: Option<&Path>, setup: &Setup) -> Result<Node, HostErr
     })
 }
 
-fn transport(keypair: &Keypair) -> Result<Boxed<(libp2p::PeerId, StreamMuxerBox)>, HostError> {
+fn transport(
+    keypair: &Keypair,
+    psk: Option<PreSharedKey>,
+    data_dir: Option<&Path>,
+) -> Result<Boxed<Secured>, HostError> {
     let refused = |error: String| HostError::node(ErrorCode::Internal, error);
     let keypair =
         identity::Keypair::ed25519_from_bytes(keypair.seed()).map_err(|error| refused(error.to_string()))?;
     let noise = noise::Config::new(&keypair).map_err(|error| refused(error.to_string()))?;
     let plain = || tcp::tokio::Transport::new(tcp::Config::default());
-    let web = websocket::Config::new(dns::tokio::Transport::system(plain())?)
-        .upgrade(upgrade::Version::V1Lazy)
-        .authenticate(noise.clone())
-        .multiplex(yamux::Config::default());
-    let streams = plain()
-        .upgrade(upgrade::Version::V1Lazy)
-        .authenticate(noise)
-        .multiplex(yamux::Config::default());
-    let quic = quic::tokio::Transport::new(quic::Config::new(&keypair))
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
-    let streams = streams.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
-    let named = quic.or_transport(streams).map(|either, _| either.into_inner());
+    let web = websocket::Config::new(dns::tokio::Transport::system(plain())?);
+    let web = secured(web, noise.clone(), psk);
+    let streams = secured(plain(), noise, psk);
+    // QUIC and WebRTC encrypt by themselves, and have no place for a network's key.
+    let named = if psk.is_some() {
+        streams
+    } else {
+        let certificate = match data_dir {
+            Some(folder) => Certificate::of(folder)?,
+            None => Certificate::generate().map_err(|error| refused(error.to_string()))?,
+        };
+        let direct = WebRtc::new(certificate, keypair.clone());
+        quic::tokio::Transport::new(quic::Config::new(&keypair))
+            .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+            .or_transport(streams)
+            .map(|either, _| either.into_inner())
+            .or_transport(direct)
+            .map(|either, _| either.into_inner())
+            .boxed()
+    };
     // WebSocket first: names are resolved only when dialling, so the other would take its addresses, and fail.
     let named = dns::tokio::Transport::system(named)?;
     Ok(web
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
         .or_transport(named)
         .map(|either, _| either.into_inner())
         .boxed())
+}
+
+/// A connection that is encrypted, and carries streams.
+pub(super) type Secured = (libp2p::PeerId, StreamMuxerBox);
+
+/// Encrypts what carries bytes; in a private network for those only who have its key, before anything else is said.
+fn secured<T>(bytes: T, noise: noise::Config, psk: Option<PreSharedKey>) -> Boxed<Secured>
+where
+    T: Transport<Output: AsyncRead + AsyncWrite + Unpin + Send, Error: Send + Sync> + Send + Unpin + 'static,
+    T::Dial: Send,
+    T::ListenerUpgrade: Send,
+{
+    match psk {
+        None => multiplexed(bytes, noise),
+        Some(key) => guarded(multiplexed(protected(bytes, key), noise)),
+    }
+}
+
+fn multiplexed<T>(bytes: T, noise: noise::Config) -> Boxed<Secured>
+where
+    T: Transport<Output: AsyncRead + AsyncWrite + Unpin + Send, Error: Send + Sync> + Send + Unpin + 'static,
+    T::Dial: Send,
+    T::ListenerUpgrade: Send,
+{
+    bytes
+        .upgrade(upgrade::Version::V1Lazy)
+        .authenticate(noise)
+        .multiplex(yamux::Config::default())
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+        .boxed()
 }
 
 /// The key of this machine, made when there is none.
@@ -108,7 +154,8 @@ fn key_of(folder: &Path) -> Result<Keypair, HostError> {
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let keypair = Keypair::generate(&SystemRandom);
-            keep(&path, &keypair).map_err(|error| HostError::file(&path, error))?;
+            let text = format!("{}\n", hex::encode(keypair.seed()));
+            write_private(&path, &text).map_err(|error| HostError::file(&path, error))?;
             Ok(keypair)
         }
         Err(error) => Err(HostError::file(&path, error)),
@@ -116,7 +163,7 @@ fn key_of(folder: &Path) -> Result<Keypair, HostError> {
 }
 
 /// Under its name only when it is whole, and readable by nobody else at any time.
-fn keep(path: &Path, keypair: &Keypair) -> Result<(), std::io::Error> {
+pub(super) fn write_private(path: &Path, text: &str) -> Result<(), std::io::Error> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
@@ -126,7 +173,7 @@ fn keep(path: &Path, keypair: &Keypair) -> Result<(), std::io::Error> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(&half)?;
-    writeln!(file, "{}", hex::encode(keypair.seed()))?;
+    file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(&half, path)
 }

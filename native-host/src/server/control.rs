@@ -166,6 +166,19 @@ fn metrics(network: &P2p, models: &[String]) -> String {
         "Bytes of messages received from peers that are connected.",
         &received,
     );
+    let load = network.relay_load();
+    let places = [("", load.reservations as u64)];
+    gauge(
+        "relay_reservations",
+        "Peers that keep a place at this relay, to be reached through it.",
+        &places,
+    );
+    let circuits = [("", load.circuits as u64)];
+    gauge(
+        "relay_circuits",
+        "Connections of others that lead through this relay.",
+        &circuits,
+    );
     let kept = [("", models.len() as u64)];
     gauge("models", "Models that are lent, whole or in part.", &kept);
     let records = [("", network.records_bytes() as u64)];

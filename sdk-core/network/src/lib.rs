@@ -17,6 +17,7 @@ mod memory;
 mod network;
 mod protobuf;
 pub mod record;
+pub mod remote;
 pub mod route;
 pub mod swarm;
 

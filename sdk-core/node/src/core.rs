@@ -19,7 +19,7 @@ use crate::engine::{InferenceEngine, RunnableModel};
 use crate::events::{EventBus, Events};
 use crate::model_store::ModelStore;
 use crate::resources::{ResourceManager, SharedResources};
-use crate::sharing::Member;
+use crate::sharing::{Member, Participation};
 use crate::trusted::Trusted;
 use crate::turn::Turns;
 use crate::{NodeError, chat};
@@ -152,6 +152,7 @@ pub struct KwaaiNetCore {
     /// One change of consent at a time.
     pub(crate) consent_change: AsyncMutex<()>,
     pub(crate) member: Mutex<Option<Member>>,
+    pub(crate) participation: Mutex<Participation>,
     started: AsyncMutex<bool>,
 }
 
@@ -217,6 +218,7 @@ impl KwaaiNetCore {
             metrics: Mutex::default(),
             consent_change: AsyncMutex::new(()),
             member: Mutex::default(),
+            participation: Mutex::default(),
             started: AsyncMutex::new(false),
         })
     }

@@ -2,7 +2,7 @@
 
 use kwaainet_types::{Capabilities, Command, ErrorBody, Origin, Reply};
 
-use crate::cancel::Cancel;
+use crate::cancel::{Cancel, Stop};
 use crate::core::{InferenceRequest, KwaaiNetCore, Outlet};
 use crate::{NodeError, chat};
 
@@ -84,10 +84,26 @@ impl KwaaiNetCore {
                 let response = chat::answer(self, &permit, request, out, cancel).await?;
                 Ok(Reply::Chat { done: response.done })
             }
+            Command::Network => Ok(self.network_reply(origin)),
+            Command::JoinNetwork { peers } => {
+                let stop = Stop::new(cancel, &self.consent);
+                stop.race(self.ask_to_join(peers)).await??;
+                Ok(self.network_reply(origin))
+            }
+            Command::LeaveNetwork => {
+                self.leave_network();
+                Ok(Reply::Done)
+            }
             _ => Err(NodeError::Unsupported(
                 "this node does not know that command: reload the page to get the same version on both sides"
                     .to_owned(),
             )),
+        }
+    }
+
+    fn network_reply(&self, origin: Origin) -> Reply {
+        Reply::Network {
+            network: self.network_status(origin),
         }
     }
 

@@ -51,4 +51,4 @@ pub use events::Events;
 pub use model_store::{ModelStore, Shelf};
 pub use resources::ResourceManager;
 pub use serve_port::{not_an_envelope, serve_port};
-pub use sharing::PeerAddr;
+pub use sharing::{NetworkHost, PeerAddr};

@@ -9,21 +9,30 @@ use crate::NodeError;
 use crate::consent::{self, CONSENT_BLOB};
 use crate::core::{KwaaiNetCore, lock};
 use crate::resources::lower;
+use crate::sharing::PeerAddr;
 
 impl KwaaiNetCore {
     /// Sets the configuration. A site cannot raise caps above what the visitor agreed to.
     pub(crate) fn configure(&self, origin: Origin, config: NodeConfig) -> Result<(), NodeError> {
         config.check()?;
+        for peer in &config.bootstrap {
+            PeerAddr(peer.clone()).parse()?;
+        }
         let mut config = config;
         let asked = config.max_resources;
-        {
+        let others_to_call = {
             let mut settings = lock(&self.settings);
             match (origin, settings.ceiling) {
                 (Origin::Site, Some(ceiling)) => config.max_resources = lower(asked, ceiling),
                 (_, Some(_)) => settings.ceiling = Some(asked),
                 (_, None) => {}
             }
+            let others_to_call = settings.config.bootstrap != config.bootstrap;
             settings.config = config.clone();
+            others_to_call
+        };
+        if others_to_call {
+            self.reconsider_network();
         }
         let in_force = config.max_resources;
         self.resource_manager.set_limits(in_force);
@@ -60,6 +69,7 @@ impl KwaaiNetCore {
         let limits = lock(&self.settings).config.max_resources;
         let kept_before = self.consent.purposes().contains(&Purpose::KeepModel);
         self.consent.set(grant.clone());
+        self.reconsider_network();
         self.set_ceiling(limits);
         if kept_before && !purposes.contains(&Purpose::KeepModel) {
             self.activity.idle().await;
@@ -82,6 +92,7 @@ impl KwaaiNetCore {
 
     async fn end_consent(&self) -> Result<(), NodeError> {
         self.consent.clear();
+        self.reconsider_network();
         self.announce(&Event::ConsentChanged { purposes: Vec::new() });
         // The record goes first: whatever is interrupted from here on, the next start finds no consent.
         let record_gone = self.platform.store.delete(CONSENT_BLOB).await;

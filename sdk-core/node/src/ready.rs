@@ -191,7 +191,7 @@ impl KwaaiNetCore {
         let peers = if file.is_whole() {
             None
         } else {
-            self.peers_with(file)
+            asker.stop.race(self.peers_with(file)).await?
         };
         let source = file
             .fetch(asker.permit, origins, peers, asker.stop, &tell)

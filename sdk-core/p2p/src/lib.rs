@@ -7,13 +7,24 @@
 //! our own ([`RECORDS`](kwaainet_network::record::RECORDS), docs/decisions/0014).
 
 mod behaviour;
+#[cfg(feature = "direct")]
+mod calls_back;
+#[cfg(feature = "direct")]
+mod direct;
+mod doorstep;
 mod driver;
+mod elsewhere;
+mod gate;
 mod ids;
 mod network;
+mod places;
 mod records;
 mod state;
 mod streams;
 mod substreams;
+pub mod webrtc;
 
 pub use behaviour::AGENT;
-pub use network::{P2p, Parts, Setup, Spawn};
+pub use elsewhere::Elsewhere;
+pub use network::{Contact, P2p, Parts, Setup, Spawn};
+pub use state::RelayLoad;

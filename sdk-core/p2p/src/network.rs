@@ -1,5 +1,6 @@
 //! [`P2p`]: the handle that the node holds.
 
+use core::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,10 +16,10 @@ use kwaainet_platform::{BoxFuture, Clock, Random, boxed};
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::Boxed;
 
-use crate::driver::{Command, Driver};
+use crate::driver::{Command, Dial, Driver};
 use crate::ids;
 use crate::records::Keeper;
-use crate::state::Shared;
+use crate::state::{RelayLoad, Shared, Way};
 use crate::streams::messages;
 use crate::substreams::{Opened, Served};
 
@@ -37,13 +38,35 @@ const ATTEMPTS: usize = 3;
 /// The next ping comes every 15 seconds, and may take 20.
 const UNANSWERED: Duration = Duration::from_secs(40);
 
+/// How others come to a node, and it to them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Contact {
+    /// It calls, and nobody need find it.
+    #[default]
+    CallsOnly,
+    /// It is called, too: directly where that is possible, and through a relay, of which it keeps a place at one. Peers
+    /// that hide their own address reach it only there, so it does that even where everybody else reaches it directly.
+    Open,
+    /// It calls and is called through relays only. Nobody sees its address but the peers of [`P2p::bootstrap`], which are
+    /// the only relays that it uses; and they see whom it talks with and how much, not what is said.
+    Relayed,
+}
+
 /// What a node is to be.
 #[derive(Debug, Clone, Default)]
 pub struct Setup {
     /// Whether others may route through our table and give us records: for peers that can be dialled.
     pub serves: bool,
-    /// Whether others may reserve a place to be reached through us (circuit relay v2).
+    /// Whether others may reserve a place to be reached through us (circuit relay v2), and ask us to try whether they are
+    /// reached directly (AutoNAT v2).
     pub relays: bool,
+    /// How others come to us, and we to them.
+    pub contact: Contact,
+    /// Who may connect, where not everybody may: nobody else is called, or let in.
+    pub allowed: Option<Vec<PeerId>>,
+    /// Proxies in front of us, for example for TLS: what comes from their addresses comes from many, so that no limit of one
+    /// address is kept for them. It is theirs to keep.
+    pub proxies: Vec<IpAddr>,
     /// How often the round trip to every peer is measured.
     pub ping_every: Option<Duration>,
     /// How long a connection without streams stays open.
@@ -96,22 +119,17 @@ impl P2p {
     pub fn new(keypair: &Keypair, setup: &Setup, parts: Parts) -> Result<Self, NetworkError> {
         let (commands, orders) = mpsc::channel(64);
         let shared = Arc::new(Shared::default());
-        let driver = Driver::new(
-            keypair,
-            setup,
-            parts.transport,
-            &parts.spawn,
-            orders,
-            Arc::clone(&shared),
-        )?;
+        let (spawn, clock) = (Arc::clone(&parts.spawn), Arc::clone(&parts.clock));
+        let keeper = Keeper::new(Arc::clone(&clock), Arc::clone(&parts.random));
+        let driver = Driver::new(keypair, setup, parts, orders, Arc::clone(&shared))?;
         let node = Self {
             peer: keypair.peer_id(),
             shared,
             commands,
             served: driver.served(),
-            keeper: Arc::new(Keeper::new(Arc::clone(&parts.clock), parts.random)),
-            clock: parts.clock,
-            spawn: parts.spawn,
+            keeper: Arc::new(keeper),
+            clock,
+            spawn,
         };
         (node.spawn)(boxed(driver.run()));
         if setup.serves {
@@ -139,8 +157,24 @@ impl P2p {
         self.keeper.size()
     }
 
-    /// Connects to peers that are known from elsewhere, and asks them for others. How many were reached.
+    /// What is done for others, where [`Setup::relays`] says so.
+    pub fn relay_load(&self) -> RelayLoad {
+        self.shared.lock().relay
+    }
+
+    /// Who was refused and why, since this was asked last, in a sentence each. Of many that say the same there is one.
+    pub fn refusals(&self) -> Vec<String> {
+        self.shared.lock().refusals.take()
+    }
+
+    /// Connects to peers that are known from elsewhere, and asks them for others. How many were reached. A node that is
+    /// [`Contact::Relayed`] uses them as relays, and shows its address to them.
     pub async fn bootstrap(&self, known: Vec<(PeerId, Address)>) -> usize {
+        let told_of = known.iter().filter_map(|(peer, address)| {
+            let relay = ids::relay_of(&ids::multiaddr(address).ok()?);
+            relay.map_or_else(|| ids::theirs(*peer), |(relay, _)| Some(relay))
+        });
+        self.shared.lock().told_of.extend(told_of);
         let dials: FuturesUnordered<_> = known
             .into_iter()
             .map(|(peer, address)| self.dial(peer, vec![address]))
@@ -170,6 +204,9 @@ impl P2p {
         self.command(Command::RoundTrip { peer: id, reply }).await?;
         match within(&*self.clock, UNANSWERED, answer).await {
             Some(Ok(trip)) => Ok(trip.as_secs_f64() * 1000.0),
+            Some(Err(_)) => Err(unreachable(
+                "it closed the connection; it may know us too little, or be too busy",
+            )),
             _ => Err(unreachable("it does not answer")),
         }
     }
@@ -291,8 +328,8 @@ impl Network for P2p {
 
     fn addresses(&self) -> Vec<Address> {
         let state = self.shared.lock();
-        let whole = |at: &Address| Address::new(format!("{at}/p2p/{}", self.peer));
-        state.listening.iter().filter_map(whole).collect()
+        let whole = |way: &Way| Address::new(format!("{}/p2p/{}", way.address, self.peer));
+        state.ways.iter().filter_map(whole).collect()
     }
 
     fn peers(&self) -> Vec<PeerInfo> {
@@ -314,7 +351,7 @@ impl Network for P2p {
                 .map(ids::multiaddr)
                 .collect::<Result<Vec<_>, _>>()?;
             let (reply, answer) = oneshot::channel();
-            self.command(Command::Dial { peer: id, at, reply }).await?;
+            self.command(Command::Dial(Dial { peer: id, at, reply })).await?;
             let answer = answer.await.map_err(|_| NetworkError::Closed)?;
             answer.map_err(|reason| NetworkError::Unreachable { peer, reason })
         })

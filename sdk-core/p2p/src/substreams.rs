@@ -95,8 +95,8 @@ impl Substreams {
         self.served.clone()
     }
 
-    /// Opens a stream on the newest connection to a peer: where two are left of one dialled by both, the older may be
-    /// about to close.
+    /// Opens a stream on the newest connection to a peer, a direct one where there is one: where two are left of one
+    /// dialled by both, the older may be about to close.
     pub(crate) fn open(
         &mut self,
         to: libp2p::PeerId,
@@ -151,7 +151,12 @@ impl NetworkBehaviour for Substreams {
         match event {
             FromSwarm::ConnectionEstablished(established) => {
                 let known = self.connections.entry(established.peer_id).or_default();
-                known.push(established.connection_id);
+                if established.endpoint.is_relayed() {
+                    // For as long as there is no direct one.
+                    known.insert(0, established.connection_id);
+                } else {
+                    known.push(established.connection_id);
+                }
             }
             FromSwarm::ConnectionClosed(ConnectionClosed {
                 peer_id,

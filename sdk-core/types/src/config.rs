@@ -87,6 +87,8 @@ pub struct NodeConfig {
     pub context_length: u32,
     /// How conversations are remembered.
     pub kv_cache: KvFormat,
+    /// Addresses of peers that those who help others call first. Without any, nobody is asked to help.
+    pub bootstrap: Vec<String>,
 }
 
 impl Default for NodeConfig {
@@ -99,6 +101,7 @@ impl Default for NodeConfig {
             model: None,
             context_length: 2048,
             kv_cache: KvFormat::default(),
+            bootstrap: Vec::new(),
         }
     }
 }
@@ -128,6 +131,13 @@ impl NodeConfig {
         if u16::from(self.reward_split.0) + u16::from(self.reward_split.1) != 100 {
             let (site, platform) = self.reward_split;
             return bad(format!("reward split {site}/{platform} does not add up to 100"));
+        }
+        if self.bootstrap.len() > crate::MOST_BOOTSTRAP {
+            return bad(format!(
+                "{} peers to call first are too many: name {} at most",
+                self.bootstrap.len(),
+                crate::MOST_BOOTSTRAP
+            ));
         }
         if !(64..=131_072).contains(&self.context_length) {
             return bad(format!(

@@ -16,6 +16,7 @@ mod config;
 mod consent;
 mod error;
 mod model;
+mod network;
 mod protocol;
 mod tools;
 
@@ -24,5 +25,6 @@ pub use config::*;
 pub use consent::*;
 pub use error::*;
 pub use model::*;
+pub use network::*;
 pub use protocol::*;
 pub use tools::*;

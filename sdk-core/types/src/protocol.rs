@@ -7,7 +7,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ChatDelta, ChatDone, ChatRequest, ConsentRecord, ErrorBody, ModelEntry, NodeConfig, Purpose, Tier,
+    ChatDelta, ChatDone, ChatRequest, ConsentRecord, ErrorBody, ModelEntry, NetworkStatus, NodeConfig,
+    Purpose, Tier,
 };
 
 /// Version of the protocol; both sides must have the same.
@@ -74,6 +75,16 @@ pub enum Command {
         #[serde(default)]
         resume: Vec<u32>,
     },
+    /// The node among others.
+    Network,
+    /// Joins the network of peers, and answers when somebody is connected. Needs consent to help others.
+    JoinNetwork {
+        /// Addresses of peers to call, beside those of the configuration.
+        #[serde(default)]
+        peers: Vec<String>,
+    },
+    /// Leaves it, until asked to join again.
+    LeaveNetwork,
 }
 
 /// Final answers.
@@ -110,6 +121,11 @@ pub enum Reply {
     Chat {
         /// The end of the answer.
         done: ChatDone,
+    },
+    /// To `network` and `joinNetwork`.
+    Network {
+        /// Who is connected.
+        network: NetworkStatus,
     },
 }
 
@@ -151,6 +167,11 @@ pub enum Event {
     Progress {
         /// How far.
         progress: Progress,
+    },
+    /// Peers came or went, or something was said to them. At most once a second.
+    NetworkChanged {
+        /// Who is connected; without addresses.
+        network: NetworkStatus,
     },
     /// Something that a developer should know.
     Warning {

@@ -7,7 +7,7 @@ use kwaainet_types::Envelope;
 use serde_json::Value;
 
 /// Kind and type of everything that can be said. Adding to the protocol means adding a golden file.
-const SAID: [&str; 27] = [
+const SAID: [&str; 32] = [
     "cancel",
     "chunk delta",
     "chunk progress",
@@ -17,12 +17,16 @@ const SAID: [&str; 27] = [
     "command consent",
     "command deleteModel",
     "command grant",
+    "command joinNetwork",
+    "command leaveNetwork",
     "command loadModel",
     "command models",
+    "command network",
     "command withdraw",
     "error",
     "event consentChanged",
     "event modelChanged",
+    "event networkChanged",
     "event progress",
     "event warning",
     "hello",
@@ -34,6 +38,7 @@ const SAID: [&str; 27] = [
     "reply done",
     "reply loaded",
     "reply models",
+    "reply network",
     "welcome",
 ];
 

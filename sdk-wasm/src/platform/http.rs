@@ -16,7 +16,7 @@ use web_sys::{
 };
 
 use crate::error::reason;
-use crate::platform::clock::BrowserClock;
+use kwaainet_browser::BrowserClock;
 
 #[wasm_bindgen]
 extern "C" {

@@ -3,10 +3,8 @@
 #[cfg(target_family = "wasm")]
 pub mod blob_store;
 #[cfg(target_family = "wasm")]
-pub(crate) mod clock;
-#[cfg(target_family = "wasm")]
 pub(crate) mod http;
+#[cfg(target_family = "wasm")]
+pub(crate) mod network;
 #[cfg(any(target_feature = "atomics", test))]
 pub(crate) mod parallel;
-#[cfg(target_family = "wasm")]
-pub(crate) mod random;

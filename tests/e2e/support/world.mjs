@@ -152,6 +152,16 @@ export class Tab {
     await this.decide("Accept");
   }
 
+  /** Chooses what is allowed, switch by switch. */
+  async choose(...switches) {
+    await this.panel();
+    await this.click("button", "Choose");
+    for (const name of switches) await this.click("switch", name);
+    await sleep(1200);
+    await this.click("button", "Save choice");
+    await this.gone("button", "Save choice");
+  }
+
   async gone(role, name, { timeout = 10_000 } = {}) {
     const until = Date.now() + timeout;
     const frame = await this.frame();

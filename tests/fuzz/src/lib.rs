@@ -6,6 +6,7 @@
 pub mod mutate;
 pub mod records;
 pub mod targets;
+pub mod webrtc;
 
 /// A target as the runner knows it.
 #[derive(Debug, Clone, Copy)]
@@ -225,6 +226,46 @@ pub const TARGETS: &[Target] = &[
             b"\x20\x01",
             b"\x28\x01",
             b"\x10\x01\x18\x01",
+        ],
+    },
+    Target {
+        name: "port",
+        run: records::port,
+        words: &[
+            b"\0\0\0\x01\0",
+            b"\0\0\0\0\0\0\0\x01\x02",
+            b"\0\0\0\x07\x10",
+            b"\0\0\0\x07\x14",
+            b"\0\0\0\x02\x05",
+            b"/memory/x",
+        ],
+    },
+    Target {
+        name: "frame",
+        run: webrtc::frame,
+        words: &[
+            b"\x02\x08\x00",
+            b"\x02\x08\x01",
+            b"\x02\x08\x02",
+            b"\x02\x08\x03",
+            b"\x04\x12\x02hi",
+            b"\x80\x80\x01",
+            b"\xff\x7f",
+            b"\x1a\xff\xff\xff\xff\x0f",
+        ],
+    },
+    Target {
+        name: "stun",
+        run: webrtc::stun,
+        words: &[
+            b"libp2p+webrtc+v1/",
+            b"libp2p+webrtc+v2/",
+            b":",
+            b"aaaaaaaaaaaaaaaaaaaaaa",
+            b"\0\x06\0\x09",
+            b"\0\x08\0\x14",
+            b"\0\x25\0\0",
+            b"\r\na=",
         ],
     },
 ];

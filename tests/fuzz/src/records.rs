@@ -5,6 +5,7 @@ use kwaainet_network::record::{
     keys_of, open,
 };
 use kwaainet_network::bitswap;
+use kwaainet_network::remote::{ToHost, ToNode};
 use kwaainet_network::swarm::{CHUNKS, Message};
 use kwaainet_network::{Keypair, PeerId};
 
@@ -83,6 +84,20 @@ pub fn bitswap(data: &[u8]) {
         assert!(message.presences.len() <= bitswap::MAX_PRESENCES);
         let written = message.to_bytes();
         assert_eq!(bitswap::Message::from_bytes(&written), Some(message));
+    }
+}
+
+/// What the two halves of a network say over their port. The first byte chooses the direction.
+pub fn port(data: &[u8]) {
+    let Some((direction, bytes)) = data.split_first() else {
+        return;
+    };
+    if direction % 2 == 0 {
+        if let Some(message) = ToHost::from_bytes(bytes.to_vec()) {
+            assert_eq!(ToHost::from_bytes(message.clone().into_bytes()), Some(message));
+        }
+    } else if let Some(message) = ToNode::from_bytes(bytes.to_vec()) {
+        assert_eq!(ToNode::from_bytes(message.clone().into_bytes()), Some(message));
     }
 }
 

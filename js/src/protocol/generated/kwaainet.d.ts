@@ -166,6 +166,32 @@ export interface ModelStatus {
 export type Service = "compute" | "storage" | "identity" | "carbon";
 
 /**
+ * A peer that is connected.
+ */
+export interface PeerStatus {
+    /**
+     * Its id, which its handshake proved.
+     */
+    peer: string;
+    /**
+     * How it is reached.
+     */
+    via: Via;
+    /**
+     * Where. Sites are not told.
+     */
+    address?: string;
+    /**
+     * Bytes of messages sent to it since the connection began.
+     */
+    sent: number;
+    /**
+     * Bytes of messages received from it since the connection began.
+     */
+    received: number;
+}
+
+/**
  * A piece of an answer. `tokens` are what a resumed request must send back; text may lag behind them
  * while a character is incomplete or a stop string is possible.
  */
@@ -276,12 +302,16 @@ export interface NodeConfig {
      * How conversations are remembered.
      */
     kvCache?: KvFormat;
+    /**
+     * Addresses of peers that those who help others call first. Without any, nobody is asked to help.
+     */
+    bootstrap?: string[];
 }
 
 /**
  * Final answers.
  */
-export type Reply = { type: "done" } | { type: "consent"; record: ConsentRecord | undefined } | { type: "capabilities"; capabilities: Capabilities } | { type: "models"; models: ModelStatus[] } | { type: "loaded"; model: string; source: ModelSource } | { type: "chat"; done: ChatDone };
+export type Reply = { type: "done" } | { type: "consent"; record: ConsentRecord | undefined } | { type: "capabilities"; capabilities: Capabilities } | { type: "models"; models: ModelStatus[] } | { type: "loaded"; model: string; source: ModelSource } | { type: "chat"; done: ChatDone } | { type: "network"; network: NetworkStatus };
 
 /**
  * How a node is to be started.
@@ -308,6 +338,11 @@ export interface StartOptions {
      */
     poolUrl: string | undefined;
 }
+
+/**
+ * How a peer is reached.
+ */
+export type Via = "relayed" | "webRtc" | "webSocket" | "quic" | "tcp" | "other";
 
 /**
  * How far a fetch or load has come.
@@ -555,6 +590,28 @@ export interface Envelope extends Message {
 }
 
 /**
+ * The node among others.
+ */
+export interface NetworkStatus {
+    /**
+     * Whether it takes part.
+     */
+    state: NetworkState;
+    /**
+     * Why it is not joined, where something went wrong.
+     */
+    reason?: string;
+    /**
+     * Our own id, a new one at each visit.
+     */
+    peer?: string;
+    /**
+     * Everybody who is connected.
+     */
+    peers: PeerStatus[];
+}
+
+/**
  * The node's first words.
  */
 export interface Welcome {
@@ -575,7 +632,7 @@ export interface Welcome {
 /**
  * Things that happen without being asked for.
  */
-export type Event = { type: "consentChanged"; purposes: Purpose[] } | { type: "modelChanged"; status: ModelStatus } | { type: "progress"; progress: Progress } | { type: "warning"; message: string };
+export type Event = { type: "consentChanged"; purposes: Purpose[] } | { type: "modelChanged"; status: ModelStatus } | { type: "progress"; progress: Progress } | { type: "networkChanged"; network: NetworkStatus } | { type: "warning"; message: string };
 
 /**
  * Tools of a request, and how they may be used.
@@ -665,7 +722,7 @@ export type Message = { kind: "hello" } | { kind: "welcome"; body: Welcome } | {
 /**
  * What may be asked of a node.
  */
-export type Command = { type: "configure"; config: NodeConfig } | { type: "grant"; record: ConsentRecord } | { type: "withdraw" } | { type: "consent" } | { type: "capabilities" } | { type: "models" } | { type: "loadModel"; model: string | undefined } | { type: "deleteModel"; model: string } | { type: "chat"; request: ChatRequest; resume?: number[] };
+export type Command = { type: "configure"; config: NodeConfig } | { type: "grant"; record: ConsentRecord } | { type: "withdraw" } | { type: "consent" } | { type: "capabilities" } | { type: "models" } | { type: "loadModel"; model: string | undefined } | { type: "deleteModel"; model: string } | { type: "chat"; request: ChatRequest; resume?: number[] } | { type: "network" } | { type: "joinNetwork"; peers?: string[] } | { type: "leaveNetwork" };
 
 /**
  * What the host found out about itself; the node adds the rest.
@@ -736,6 +793,11 @@ export type PrivacyMode = "device";
 export type ToolChoice = { type: "auto" } | { type: "none" } | { type: "required" } | { type: "function"; name: string };
 
 /**
+ * Whether the node is in the network of peers.
+ */
+export type NetworkState = "off" | "joining" | "joined";
+
+/**
  * Who holds the other end of a port. Set by the host when the port is made.
  */
 export type Origin = "site" | "panel" | "operator";
@@ -801,10 +863,12 @@ export function report_panics(): void;
 /**
  * Starts the node. To be called once in a worker, after its user agreed.
  *
+ * `start_network` starts a worker with libp2p in it, for those who agree to help others.
+ *
  * # Errors
  * A sentence, where the options make no sense.
  */
-export function start_node(options: StartOptions): Promise<NodeHandle>;
+export function start_node(options: StartOptions, start_network?: (seed: Uint8Array, known: string[]) => { port: MessagePort; end: () => void }): Promise<NodeHandle>;
 
 export type InitInput = RequestInfo | URL | Response | BufferSource | WebAssembly.Module;
 

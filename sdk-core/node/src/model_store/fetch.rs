@@ -73,11 +73,11 @@ impl Fetch<'_> {
             self.judge_header(&mut writer).await?;
         }
         let Some(peers) = peers else {
-            return self.from_servers(None).await;
+            return self.ask_servers(None).await;
         };
         let pace = peers.pace(&*self.store.platform.clock);
-        let servers = pin!(self.from_servers(Some(&pace)));
-        let mut helpers = pin!(self.from_peers(peers, &pace));
+        let servers = pin!(self.ask_servers(Some(&pace)));
+        let mut helpers = pin!(self.ask_peers(peers, &pace));
         let error = match select(servers, helpers.as_mut()).await {
             Either::Left((Err(error @ (NodeError::Network { .. } | NodeError::Integrity { .. })), _)) => {
                 error
@@ -97,7 +97,7 @@ impl Fetch<'_> {
     }
 
     /// Fetches what peers leave until nothing is missing; without peers, everything.
-    async fn from_servers(&self, pace: Option<&Pace<'_>>) -> Result<(), NodeError> {
+    async fn ask_servers(&self, pace: Option<&Pace<'_>>) -> Result<(), NodeError> {
         let entry = self.file.entry;
         let mut sources = Sources::new(entry, self.origins.gateways, self.origins.base);
         loop {
@@ -138,7 +138,7 @@ impl Fetch<'_> {
     }
 
     /// Takes what peers bring until nothing is missing.
-    async fn from_peers(&self, peers: Peers<'_>, pace: &Pace<'_>) -> Result<(), NodeError> {
+    async fn ask_peers(&self, peers: Peers<'_>, pace: &Pace<'_>) -> Result<(), NodeError> {
         let Peers {
             mut download,
             mut finding,
@@ -157,7 +157,13 @@ impl Fetch<'_> {
                 // Nobody is left to ask, until somebody is found.
                 Either::Left((None, _)) => {
                     let look = pin!(async { self.store.platform.clock.sleep(LOOK).await });
-                    drop(self.stop.race(select(look, finding.as_mut())).await?);
+                    let ended = matches!(
+                        self.stop.race(select(look, finding.as_mut())).await?,
+                        Either::Right(_)
+                    );
+                    if ended {
+                        finding = boxed(pending());
+                    }
                 }
                 Either::Right(((), _)) => finding = boxed(pending()),
             }

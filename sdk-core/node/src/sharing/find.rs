@@ -39,7 +39,8 @@ pub(super) fn manifest_of(entry: &ModelEntry) -> Option<Manifest> {
 
 impl KwaaiNetCore {
     /// Peers that may have what is missing of a file; `None` without a network or without consent.
-    pub(crate) fn peers_with(&self, file: &ModelFile<'_>) -> Option<Peers<'static>> {
+    pub(crate) async fn peers_with(&self, file: &ModelFile<'_>) -> Option<Peers<'static>> {
+        self.wait_to_join().await;
         let member = lock(&self.member).clone()?;
         let permit = self.permit::<HelpOthers>().ok()?;
         let manifest = manifest_of(file.entry())?;

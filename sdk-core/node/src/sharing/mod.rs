@@ -2,6 +2,7 @@
 
 mod find;
 mod lend;
+mod participate;
 
 use std::sync::Arc;
 
@@ -12,6 +13,9 @@ use kwaainet_types::{HelpOthers, Permit};
 
 use crate::NodeError;
 use crate::core::{KwaaiNetCore, lock};
+
+pub use participate::NetworkHost;
+pub(crate) use participate::Participation;
 
 /// Address of a peer, with its id at the end: `/ip4/203.0.113.7/tcp/4001/p2p/12D3KooW…`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -14,6 +14,7 @@ mod consent;
 mod fake_engine;
 mod held;
 mod home;
+mod participation;
 mod ports;
 mod sharing;
 mod store;

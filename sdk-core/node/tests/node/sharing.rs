@@ -237,6 +237,22 @@ fn slow_peers_are_helped_by_the_server() {
 }
 
 #[test]
+fn peers_that_need_some_seconds_are_left_alone() {
+    let world = World::new(12);
+    let lender = world.lender(1, u64::MAX);
+    let us = world.person(9, HELPFUL);
+    us.connect(&lender);
+    // Six seconds for all of it: well after the head start, well before patience ends.
+    let brisk = Limits {
+        bytes_per_second: Some(2 << 20),
+        ..Limits::default()
+    };
+    let (reply, _) = while_lending(&world, &[&lender], brisk, us.load());
+    assert!(reply.is_ok(), "{reply:?}");
+    assert_eq!(us.asked(), 0);
+}
+
+#[test]
 fn who_offers_the_model_is_found_and_called() {
     let world = World::new(4);
     let lender = world.lender(1, u64::MAX);

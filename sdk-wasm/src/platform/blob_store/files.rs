@@ -15,7 +15,7 @@ use web_sys::{
 
 use super::{NAME, Opened, with_numbers};
 use crate::error::{reason, store_error};
-use crate::platform::clock::BrowserClock;
+use kwaainet_browser::BrowserClock;
 
 #[wasm_bindgen]
 extern "C" {

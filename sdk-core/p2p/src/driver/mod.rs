@@ -1,41 +1,54 @@
 //! The one task that owns libp2p's swarm: it does what handles ask, and notes what happens.
 
-use std::collections::HashMap;
+mod events;
+
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::channel::{mpsc, oneshot};
 use futures::{FutureExt, StreamExt};
-use kwaainet_network::{Address, Keypair, NetworkError, PeerId, Reach};
-use libp2p::core::muxing::StreamMuxerBox;
-use libp2p::core::transport::{Boxed, OrTransport, upgrade};
+use kwaainet_network::{Address, Keypair, NetworkError, PeerId};
+use kwaainet_platform::{BoxFuture, Clock, boxed};
+use libp2p::allow_block_list::NotAllowed;
+use libp2p::core::transport::timeout::TransportTimeout;
+use libp2p::core::transport::{OrTransport, upgrade};
 use libp2p::core::{ConnectedPoint, Transport};
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
-use libp2p::swarm::{ConnectionId, DialError, SwarmEvent};
-use libp2p::{Multiaddr, Swarm, identify, kad, noise, ping, relay, swarm, yamux};
+use libp2p::swarm::{ConnectionId, DialError};
+use libp2p::{Multiaddr, Swarm, kad, noise, relay, swarm, yamux};
 
-use crate::behaviour::{Behaviour, BehaviourEvent, KAD};
+use crate::behaviour::Behaviour;
+use crate::gate::Gate;
 use crate::ids;
-use crate::network::{Setup, Spawn};
-use crate::state::{Connected, Shared};
+use crate::network::{Contact, Parts, Setup, Spawn};
+use crate::places::{Lost, Places};
+use crate::state::Shared;
 use crate::substreams::{OpenReply, Served};
 
 /// A connection without streams is closed after this, unless the host says otherwise.
 const IDLE: Duration = Duration::from_secs(60);
-/// Addresses that a peer may say it listens at.
-const MOST_ADDRESSES: usize = 8;
+/// From the first packet to a connection that is encrypted and can carry streams. Without it a socket that says nothing
+/// would be kept for ever. AutoNAT gives an answer 10 s: who cannot be called must be told so in time.
+const HANDSHAKE: Duration = Duration::from_secs(8);
+/// When relays are asked for a place again, after none had one.
+const REST: Duration = Duration::from_secs(15);
 
 type DialReply = oneshot::Sender<Result<(), String>>;
 type ClosestReply = oneshot::Sender<Vec<(PeerId, Vec<Address>)>>;
 
+/// A connection that a handle asks for.
+#[derive(Debug)]
+pub(crate) struct Dial {
+    pub(crate) peer: libp2p::PeerId,
+    pub(crate) at: Vec<Multiaddr>,
+    pub(crate) reply: oneshot::Sender<Result<(), String>>,
+}
+
 /// What a handle asks.
 #[derive(Debug)]
 pub(crate) enum Command {
-    Dial {
-        peer: libp2p::PeerId,
-        at: Vec<Multiaddr>,
-        reply: DialReply,
-    },
+    Dial(Dial),
     Disconnect {
         peer: libp2p::PeerId,
     },
@@ -67,6 +80,23 @@ pub(crate) struct Driver {
     dials: HashMap<ConnectionId, (libp2p::PeerId, Vec<DialReply>)>,
     lookups: HashMap<kad::QueryId, ClosestReply>,
     trips: Vec<(libp2p::PeerId, oneshot::Sender<Duration>)>,
+    connections: HashMap<ConnectionId, Connection>,
+    /// Peers that have told what they speak, and how they see us.
+    introduced: HashSet<libp2p::PeerId>,
+    /// Dials through a relay that is still to introduce itself.
+    waiting: Vec<(libp2p::PeerId, Dial)>,
+    contact: Contact,
+    clock: Arc<dyn Clock>,
+    /// `None` for who needs no place: a relay, and who is not called.
+    places: Option<Places>,
+    /// Until relays are asked again.
+    rest: Option<BoxFuture<'static, ()>>,
+}
+
+/// One of the connections with a peer.
+struct Connection {
+    peer: libp2p::PeerId,
+    endpoint: ConnectedPoint,
 }
 
 struct Executor(Spawn);
@@ -81,8 +111,7 @@ impl Driver {
     pub(crate) fn new(
         keypair: &Keypair,
         setup: &Setup,
-        transport: Boxed<(libp2p::PeerId, StreamMuxerBox)>,
-        spawn: &Spawn,
+        parts: Parts,
         orders: mpsc::Receiver<Command>,
         shared: Arc<Shared>,
     ) -> Result<Self, NetworkError> {
@@ -95,11 +124,14 @@ impl Driver {
             .authenticate(noise)
             .multiplex(yamux::Config::default())
             .boxed();
-        let transport = OrTransport::new(through_relays, transport)
-            .map(|either, _| either.into_inner())
-            .boxed();
+        let direct = match setup.contact {
+            Contact::Relayed => Gate::new(parts.transport, Arc::clone(&shared)).boxed(),
+            Contact::CallsOnly | Contact::Open => parts.transport,
+        };
+        let transport = OrTransport::new(through_relays, direct).map(|either, _| either.into_inner());
+        let transport = TransportTimeout::new(transport, HANDSHAKE).boxed();
         let behaviour = Behaviour::new(&keypair, relayed, setup);
-        let config = swarm::Config::with_executor(Executor(Arc::clone(spawn)))
+        let config = swarm::Config::with_executor(Executor(parts.spawn))
             .with_idle_connection_timeout(setup.idle.unwrap_or(IDLE));
         Ok(Self {
             swarm: Swarm::new(transport, behaviour, peer, config),
@@ -108,6 +140,13 @@ impl Driver {
             dials: HashMap::new(),
             lookups: HashMap::new(),
             trips: Vec::new(),
+            connections: HashMap::new(),
+            introduced: HashSet::new(),
+            waiting: Vec::new(),
+            contact: setup.contact,
+            clock: parts.clock,
+            places: (setup.contact != Contact::CallsOnly && !setup.relays).then(Places::default),
+            rest: None,
         })
     }
 
@@ -124,6 +163,10 @@ impl Driver {
                     Some(order) => self.obey(order),
                     None => break,
                 },
+                () = rested(&mut self.rest).fuse() => {
+                    self.rest = None;
+                    self.ask_for_a_place();
+                }
                 event = self.swarm.select_next_some().fuse() => self.note(event),
             }
         }
@@ -135,7 +178,7 @@ impl Driver {
 
     fn obey(&mut self, order: Command) {
         match order {
-            Command::Dial { peer, at, reply } => self.dial(peer, at, reply),
+            Command::Dial(Dial { peer, at, reply }) => self.dial(peer, at, reply),
             Command::Disconnect { peer } => drop(self.swarm.disconnect_peer_id(peer)),
             Command::Listen { at, reply } => {
                 let said = self
@@ -174,6 +217,10 @@ impl Driver {
             waiting.push(reply);
             return;
         }
+        if let Some(relay) = self.introduction(&at) {
+            self.waiting.push((relay, Dial { peer, at, reply }));
+            return;
+        }
         let options = DialOpts::peer_id(peer)
             .addresses(at)
             .extend_addresses_through_behaviour()
@@ -184,6 +231,81 @@ impl Driver {
         match self.swarm.dial(options) {
             Ok(()) => drop(self.dials.insert(id, (peer, vec![reply]))),
             Err(error) => drop(reply.send(Err(why(&error)))),
+        }
+    }
+
+    /// The relay to wait for, where all addresses lead through one. Both sides open their routers only if they know how
+    /// others see them, which a relay tells when it introduces itself; libp2p tries that once, as soon as they are
+    /// connected.
+    fn introduction(&mut self, at: &[Multiaddr]) -> Option<libp2p::PeerId> {
+        let first = ids::relay_of(at.first()?)?;
+        let punches = cfg!(feature = "direct") && self.contact != Contact::Relayed;
+        if !punches || !at.iter().all(ids::is_relayed) {
+            return None;
+        }
+        let (relay, address) = first;
+        if self.introduced.contains(&relay) {
+            return None;
+        }
+        if !self.swarm.is_connected(&relay) {
+            let options = DialOpts::peer_id(relay).addresses(vec![address]).build();
+            match self.swarm.dial(options) {
+                Ok(()) | Err(DialError::DialPeerConditionFalse(_)) => {}
+                // The dial itself will say why.
+                Err(_) => return None,
+            }
+        }
+        Some(relay)
+    }
+
+    /// A relay has introduced itself, or is connected and never will.
+    fn introduce(&mut self, relay: libp2p::PeerId) {
+        self.introduced.insert(relay);
+        for (_, dial) in self.waiting_for(relay) {
+            self.dial(dial.peer, dial.at, dial.reply);
+        }
+    }
+
+    /// There is no way to a relay; to whom it should have led there may be others.
+    fn give_up(&mut self, relay: libp2p::PeerId, why: &str) {
+        for (_, mut dial) in self.waiting_for(relay) {
+            dial.at
+                .retain(|at| ids::relay_of(at).is_some_and(|(through, _)| through != relay));
+            if dial.at.is_empty() {
+                drop(dial.reply.send(Err(why.to_owned())));
+            } else {
+                self.dial(dial.peer, dial.at, dial.reply);
+            }
+        }
+    }
+
+    fn waiting_for(&mut self, relay: libp2p::PeerId) -> Vec<(libp2p::PeerId, Dial)> {
+        self.waiting.extract_if(.., |(of, _)| *of == relay).collect()
+    }
+
+    fn ask_for_a_place(&mut self) {
+        while self.rest.is_none()
+            && let Some(places) = &mut self.places
+            && let Some(at) = places.next()
+        {
+            match self.swarm.listen_on(at) {
+                Ok(place) => places.asked(place),
+                Err(_) => {
+                    let lost = places.refused();
+                    self.place_lost(&lost);
+                }
+            }
+        }
+    }
+
+    fn place_lost(&mut self, lost: &Lost) {
+        match lost {
+            Lost::Nothing => {}
+            Lost::AskNext => self.rest = None,
+            Lost::Rest => {
+                let clock = Arc::clone(&self.clock);
+                self.rest = Some(boxed(async move { clock.sleep(REST).await }));
+            }
         }
     }
 
@@ -202,126 +324,14 @@ impl Driver {
             !answered
         });
     }
-
-    fn note(&mut self, event: SwarmEvent<BehaviourEvent>) {
-        match event {
-            SwarmEvent::ConnectionEstablished {
-                peer_id, endpoint, ..
-            } => {
-                self.connected(&peer_id, &endpoint);
-                self.answer_dials(|_, peer| peer == peer_id, &Ok(()));
-            }
-            SwarmEvent::ConnectionClosed {
-                peer_id,
-                num_established: 0,
-                ..
-            } => {
-                if let Some(peer) = ids::ours(&peer_id) {
-                    self.shared.lock().peers.remove(&peer);
-                }
-            }
-            SwarmEvent::OutgoingConnectionError {
-                connection_id, error, ..
-            } => {
-                self.answer_dials(|id, _| id == connection_id, &Err(why(&error)));
-            }
-            SwarmEvent::NewListenAddr { address, .. } => {
-                // On this host's own networks it is where others reach us; whoever is behind a router asks a relay.
-                self.swarm.add_external_address(address.clone());
-                if let Some(address) = ids::address(&without_peer(address)) {
-                    self.shared.lock().listening.push(address);
-                }
-            }
-            SwarmEvent::ExpiredListenAddr { address, .. } => {
-                self.swarm.remove_external_address(&address);
-                if let Some(address) = ids::address(&without_peer(address)) {
-                    self.shared.lock().listening.retain(|known| *known != address);
-                }
-            }
-            SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received {
-                peer_id,
-                info,
-                ..
-            })) => {
-                self.learn(&peer_id, info);
-            }
-            SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event {
-                peer,
-                result: Ok(trip),
-                ..
-            })) => {
-                for (_, reply) in self.trips.extract_if(.., |(of, _)| *of == peer) {
-                    let _ = reply.send(trip);
-                }
-            }
-            SwarmEvent::Behaviour(BehaviourEvent::Kad(kad::Event::OutboundQueryProgressed {
-                id,
-                result: kad::QueryResult::GetClosestPeers(result),
-                step,
-                ..
-            })) if step.last => self.found(id, result),
-            _ => {}
-        }
-    }
-
-    fn connected(&mut self, peer: &libp2p::PeerId, endpoint: &ConnectedPoint) {
-        let (Some(peer), Some(address)) = (ids::ours(peer), ids::address(endpoint.get_remote_address()))
-        else {
-            return;
-        };
-        let reach = if endpoint.is_relayed() {
-            Reach::Relayed
-        } else {
-            Reach::Direct
-        };
-        let mut state = self.shared.lock();
-        let traffic = state.traffic(peer);
-        let connected = Connected {
-            address,
-            reach,
-            traffic,
-        };
-        // A direct connection beside a relayed one is the one that is used.
-        let keep = state
-            .peers
-            .get(&peer)
-            .is_some_and(|known| known.reach == Reach::Direct);
-        if !keep {
-            state.peers.insert(peer, connected);
-        }
-    }
-
-    /// A peer says where it listens, on a connection that proves who it is. Only those who route are worth knowing.
-    fn learn(&mut self, peer: &libp2p::PeerId, info: identify::Info) {
-        if ids::ours(peer).is_none() || !info.protocols.contains(&KAD) {
-            return;
-        }
-        for address in info.listen_addrs.into_iter().take(MOST_ADDRESSES) {
-            self.swarm.behaviour_mut().kad.add_address(peer, address);
-        }
-    }
-
-    fn found(&mut self, query: kad::QueryId, result: kad::GetClosestPeersResult) {
-        let Some(reply) = self.lookups.remove(&query) else {
-            return;
-        };
-        let peers = match result {
-            Ok(found) => found.peers,
-            Err(kad::GetClosestPeersError::Timeout { peers, .. }) => peers,
-        };
-        let known = |info: kad::PeerInfo| {
-            let addresses = info.addrs.iter().take(MOST_ADDRESSES).filter_map(ids::address);
-            Some((ids::ours(&info.peer_id)?, addresses.collect()))
-        };
-        drop(reply.send(peers.into_iter().filter_map(known).collect()));
-    }
 }
 
-fn without_peer(mut address: Multiaddr) -> Multiaddr {
-    if let Some(libp2p::multiaddr::Protocol::P2p(_)) = address.iter().last() {
-        address.pop();
+/// For ever, where there is no rest.
+async fn rested(rest: &mut Option<BoxFuture<'static, ()>>) {
+    match rest {
+        Some(rest) => rest.await,
+        None => std::future::pending().await,
     }
-    address
 }
 
 /// What a person can do something about.
@@ -330,6 +340,9 @@ fn why(error: &DialError) -> String {
         DialError::NoAddresses => "no address of it is known".to_owned(),
         DialError::WrongPeerId { obtained, .. } => format!("{obtained} answers at its address"),
         DialError::LocalPeerId { .. } => "that is this node itself".to_owned(),
+        DialError::Denied { cause } if cause.downcast_ref::<NotAllowed>().is_some() => {
+            "it is none of those with whom this node may connect".to_owned()
+        }
         DialError::Transport(tried) => {
             let said = tried
                 .iter()

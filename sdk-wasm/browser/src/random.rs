@@ -15,7 +15,7 @@ const MOST_AT_ONCE: usize = 65_536;
 
 /// The browser's generator.
 #[derive(Debug)]
-pub(crate) struct BrowserRandom;
+pub struct BrowserRandom;
 
 impl Random for BrowserRandom {
     fn fill(&self, bytes: &mut [u8]) {

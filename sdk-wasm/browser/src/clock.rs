@@ -12,8 +12,9 @@ use web_sys::{MessageChannel, MessagePort};
 
 #[wasm_bindgen]
 extern "C" {
+    /// Milliseconds since the worker began.
     #[wasm_bindgen(js_namespace = performance, js_name = now)]
-    pub(crate) fn performance_now() -> f64;
+    pub fn performance_now() -> f64;
     #[wasm_bindgen(js_name = setTimeout)]
     fn set_timeout(callback: &JsValue, ms: f64) -> JsValue;
     #[wasm_bindgen(js_name = clearTimeout)]
@@ -23,7 +24,7 @@ extern "C" {
 type Waiting = Rc<RefCell<VecDeque<oneshot::Sender<()>>>>;
 
 /// A browser's clocks. Works in windows, dedicated workers and service workers.
-pub(crate) struct BrowserClock {
+pub struct BrowserClock {
     waiting: Waiting,
     /// Turns of the event loop are asked for here and granted at the other end.
     ask: MessagePort,
@@ -31,8 +32,16 @@ pub(crate) struct BrowserClock {
     _on_grant: Closure<dyn FnMut()>,
 }
 
+impl std::fmt::Debug for BrowserClock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BrowserClock").finish_non_exhaustive()
+    }
+}
+
 impl BrowserClock {
-    pub(crate) fn new() -> Result<Self, JsValue> {
+    /// # Errors
+    /// Where there is no `MessageChannel`.
+    pub fn new() -> Result<Self, JsValue> {
         let channel = MessageChannel::new()?;
         let (ask, grant) = (channel.port1(), channel.port2());
         let waiting = Waiting::default();

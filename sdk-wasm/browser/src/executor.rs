@@ -42,7 +42,7 @@ impl Wake for Bell {
 }
 
 /// Starts a future; it runs for as long as the worker lives.
-pub(crate) fn spawn(future: impl Future<Output = ()> + 'static) {
+pub fn spawn(future: impl Future<Output = ()> + 'static) {
     NEW.with_borrow_mut(|new| new.push(Box::pin(future)));
     BELL.with(|bell| Arc::clone(bell).wake());
 }
