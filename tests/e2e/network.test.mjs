@@ -65,6 +65,7 @@ async function talk(address) {
       [8192, 20],
       [65_536, 10],
       [1_000_000, 5],
+      [2_000_000, 2],
     ]) {
       echoes[bytes] = await node.echo(at, bytes, times).then((took) => [...took]);
     }

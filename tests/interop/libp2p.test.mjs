@@ -38,7 +38,7 @@ describe("js-libp2p", { timeout: 120_000 }, () => {
       assert.ok(known.protocols.includes("/kwaainet/records/1"));
       const stream = await connection.newStream(ECHO);
       const messages = lpStream(stream, { maxDataLength: 2 << 20 });
-      for (const length of [64, 8192, 65_537, 1 << 20]) {
+      for (const length of [64, 8192, 65_537, 1 << 20, 2_000_000]) {
         await messages.write(pattern(length));
         const back = (await messages.read()).subarray();
         assert.equal(Buffer.compare(back, pattern(length)), 0, `${length} bytes come back as they were`);

@@ -13,7 +13,7 @@ use libp2p::core::Transport;
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::{Boxed, upgrade};
 use libp2p::pnet::PreSharedKey;
-use libp2p::{dns, identity, noise, quic, tcp, websocket, yamux};
+use libp2p::{dns, identity, noise, quic, tcp, websocket};
 
 use super::private::{guarded, network_key, protected};
 use super::webrtc::{Certificate, WebRtc};
@@ -132,7 +132,7 @@ where
     bytes
         .upgrade(upgrade::Version::V1Lazy)
         .authenticate(noise)
-        .multiplex(yamux::Config::default())
+        .multiplex(kwaainet_p2p::muxer())
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
         .boxed()
 }

@@ -16,6 +16,7 @@ mod driver;
 mod elsewhere;
 mod gate;
 mod ids;
+mod muxer;
 mod network;
 mod places;
 mod records;
@@ -26,5 +27,6 @@ pub mod webrtc;
 
 pub use behaviour::AGENT;
 pub use elsewhere::Elsewhere;
+pub use muxer::muxer;
 pub use network::{Contact, P2p, Parts, Setup, Spawn};
 pub use state::RelayLoad;

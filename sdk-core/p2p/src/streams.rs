@@ -266,6 +266,7 @@ mod tests {
     use super::*;
 
     /// A stream whose other end neither reads nor writes.
+    #[expect(dead_code, reason = "held, so that it is seen to be dropped")]
     struct Stuck(Arc<()>);
 
     impl AsyncRead for Stuck {

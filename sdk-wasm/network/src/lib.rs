@@ -9,11 +9,11 @@ use std::sync::Arc;
 use kwaainet_browser::{BrowserClock, BrowserRandom, bytes_over, spawn};
 use kwaainet_network::remote::{Port, serve_remote};
 use kwaainet_network::{Address, Keypair};
-use kwaainet_p2p::{Contact, Elsewhere, P2p, Parts, Setup};
+use kwaainet_p2p::{Contact, Elsewhere, P2p, Parts, Setup, muxer};
 use libp2p::core::Transport as _;
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::{Boxed, upgrade};
-use libp2p::{identity, noise, websocket_websys, yamux};
+use libp2p::{identity, noise, websocket_websys};
 use wasm_bindgen::prelude::*;
 use web_sys::{MessagePort, WorkerGlobalScope};
 
@@ -71,7 +71,7 @@ fn transport(keypair: &Keypair) -> Result<Boxed<(libp2p::PeerId, StreamMuxerBox)
     Ok(Elsewhere::new(websocket_websys::Transport::default(), local)
         .upgrade(upgrade::Version::V1Lazy)
         .authenticate(encryption)
-        .multiplex(yamux::Config::default())
+        .multiplex(muxer())
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
         .boxed())
 }

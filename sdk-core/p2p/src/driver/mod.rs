@@ -16,7 +16,7 @@ use libp2p::core::transport::{OrTransport, upgrade};
 use libp2p::core::{ConnectedPoint, Transport};
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError};
-use libp2p::{Multiaddr, Swarm, kad, noise, relay, swarm, yamux};
+use libp2p::{Multiaddr, Swarm, kad, noise, relay, swarm};
 
 use crate::behaviour::Behaviour;
 use crate::gate::Gate;
@@ -122,7 +122,7 @@ impl Driver {
         let through_relays = through_relays
             .upgrade(upgrade::Version::V1Lazy)
             .authenticate(noise)
-            .multiplex(yamux::Config::default())
+            .multiplex(crate::muxer())
             .boxed();
         let direct = match setup.contact {
             Contact::Relayed => Gate::new(parts.transport, Arc::clone(&shared)).boxed(),

@@ -8,7 +8,7 @@ use kwaainet_network::{Address, Keypair, Network as _, PeerId};
 use kwaainet_p2p::{Contact, P2p, Parts, Setup};
 use kwaainet_platform::{BoxFuture, Clock, SeededRandom, boxed};
 use libp2p::core::{Transport, upgrade};
-use libp2p::{identity, noise, tcp, yamux};
+use libp2p::{identity, noise, tcp};
 
 /// The runtime's time.
 #[derive(Debug)]
@@ -103,7 +103,7 @@ async fn join(setup: Setup) -> P2p {
     let transport = tcp::tokio::Transport::new(tcp::Config::default())
         .upgrade(upgrade::Version::V1Lazy)
         .authenticate(noise::Config::new(&theirs).unwrap())
-        .multiplex(yamux::Config::default())
+        .multiplex(kwaainet_p2p::muxer())
         .boxed();
     let runtime = tokio::runtime::Handle::current();
     let parts = Parts {

@@ -101,7 +101,7 @@ async fn beside<T>(playing: impl Future<Output = ()>, download: impl Future<Outp
     };
     match select(pin!(download), pin!(playing)).await {
         Either::Left((done, _)) => done,
-        Either::Right(_) => unreachable!(),
+        Either::Right(_) => panic!("it is never over"),
     }
 }
 
