@@ -5,11 +5,11 @@
  *   KWAAINET_BIN=target/release/kwaainet node tests/bench/bitswap.mjs [MiB] [rounds]
  */
 import { fork } from "node:child_process";
-import { rmSync } from "node:fs";
 import { once } from "node:events";
+import { rmSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { CID } from "multiformats/cid";
 import { multiaddr } from "@multiformats/multiaddr";
+import { CID } from "multiformats/cid";
 import { deployment, heliaNode, lender, MIB, modelBytes, run } from "../interop/helia.mjs";
 
 const length = Number(process.argv[2] ?? 64) * MIB;

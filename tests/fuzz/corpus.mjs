@@ -454,7 +454,11 @@ write("bitswap", "wants", held(1, Buffer.concat(wantlist)));
 const block = held(3, Buffer.concat([held(1, leaf.subarray(0, 4)), held(2, Buffer.alloc(64, 9))]));
 write("bitswap", "blocks", Buffer.concat([block, block, numbered(5, 1 << 20)]));
 const present = held(4, held(1, leaf));
-write("bitswap", "presences", Buffer.concat([present, held(4, Buffer.concat([held(1, leaf), numbered(2, 1)]))]));
+write(
+  "bitswap",
+  "presences",
+  Buffer.concat([present, held(4, Buffer.concat([held(1, leaf), numbered(2, 1)]))]),
+);
 
 // --- The messages of the port between node and network: read from their end, where the tag is.
 

@@ -133,7 +133,8 @@ export function run(program, home, args) {
   });
   return new Promise((resolve, reject) => {
     child.once("exit", (code) => {
-      if (code !== 0) return reject(new Error(`kwaainet ${args.join(" ")} ended with ${code}: ${complained}`));
+      if (code !== 0)
+        return reject(new Error(`kwaainet ${args.join(" ")} ended with ${code}: ${complained}`));
       return resolve({ ...JSON.parse(said), seconds: (performance.now() - began) / 1000 });
     });
   });
