@@ -8,8 +8,8 @@ export * from "./pkg/threads/kwaainet.js";
 export default init;
 
 /** As `start_node`, with the script of the pool's threads filled in. */
-export function start_node(options) {
-  return start({ ...options, poolUrl: import.meta.url });
+export function start_node(options, ...more) {
+  return start({ ...options, poolUrl: import.meta.url }, ...more);
 }
 
 if (globalThis.name === "kwaainet-pool") {

@@ -58,13 +58,20 @@ after(async () => {
 });
 
 const network = (tab) => tab.page.evaluate(() => window.kwaainet.network.status());
-const joined = (tab) =>
-  until("joining", async () => {
+const joined = async (tab) => {
+  let seen;
+  const reached = until("joining", async () => {
     const { purposes } = await tab.page.evaluate(() => window.kwaainet.consent.status());
+    seen = purposes;
     if (!purposes.includes("helpOthers")) return false;
     const status = await network(tab);
+    seen = status;
     return status.state === "joined" && status.peers.length > 0 && status;
   });
+  return reached.catch((error) => {
+    throw new Error(`${error.message}: ${JSON.stringify(seen)}; ${tab.messages.join("; ")}`);
+  });
+};
 
 /** Fetches the model, and says what was told of it last. */
 const fetchModel = (tab) =>

@@ -11,8 +11,10 @@ use kwaainet_platform::{BoxFuture, boxed};
 use wasm_bindgen::prelude::*;
 use web_sys::MessagePort;
 
-/// Calls this function with a secret of 32 bytes and the addresses of known peers; it gives `{ port, end }`: one end of a port to a worker in which
-/// `start_network` has the other, and what ends that worker. A service worker has no such function.
+use crate::error::reason;
+
+/// Calls this function with a secret of 32 bytes and the addresses of known peers; it gives `{ port, end }`: one end of a
+/// port to a worker in which `start_network` has the other, and what ends that worker. A service worker has no such function.
 pub(crate) struct WorkerNetwork(pub(crate) Option<Function>);
 
 impl std::fmt::Debug for WorkerNetwork {
@@ -22,16 +24,34 @@ impl std::fmt::Debug for WorkerNetwork {
 }
 
 impl WorkerNetwork {
-    /// `None` where the browser starts none.
-    fn worker(&self, keypair: &Keypair, known: &[(PeerId, Address)]) -> Option<(MessagePort, Function)> {
+    /// # Errors
+    /// A sentence, where the browser starts none.
+    fn worker(
+        &self,
+        keypair: &Keypair,
+        known: &[(PeerId, Address)],
+    ) -> Result<(MessagePort, Function), String> {
+        let none = |why: JsValue| {
+            format!(
+                "no worker can be started here for the network of peers ({})",
+                reason(&why)
+            )
+        };
         let seed = Uint8Array::from(keypair.seed().as_slice());
         let known: Array = known
             .iter()
             .map(|(peer, address)| JsValue::from(format!("{address}/p2p/{peer}")))
             .collect();
-        let made = self.0.as_ref()?.call2(&JsValue::NULL, &seed, &known).ok()?;
-        let part = |name: &str| Reflect::get(&made, &name.into()).ok();
-        Some((part("port")?.dyn_into().ok()?, part("end")?.dyn_into().ok()?))
+        let start = self
+            .0
+            .as_ref()
+            .ok_or_else(|| none("a service worker has none".into()))?;
+        let made = start.call2(&JsValue::NULL, &seed, &known).map_err(none)?;
+        let part = |name: &str| Reflect::get(&made, &name.into()).map_err(none);
+        Ok((
+            part("port")?.dyn_into().map_err(none)?,
+            part("end")?.dyn_into().map_err(none)?,
+        ))
     }
 }
 
@@ -42,9 +62,7 @@ impl NetworkHost for WorkerNetwork {
         known: &'a [(PeerId, Address)],
     ) -> BoxFuture<'a, Result<Arc<dyn Network>, String>> {
         boxed(async move {
-            let (port, end) = self
-                .worker(keypair, known)
-                .ok_or("no worker can be started here for the network of peers")?;
+            let (port, end) = self.worker(keypair, known)?;
             let (to, from) = bytes_over(port);
             let connected = RemoteNetwork::connect(Port { to, from }).await;
             let (network, moving) = connected.ok_or(

@@ -1,5 +1,5 @@
 //! WebRTC Direct: browsers connect to this machine without a certificate that somebody has signed
-//! (libp2p/specs, webrtc/webrtc-direct.md, both versions; docs/decisions/0015).
+//! (libp2p/specs, webrtc/webrtc-direct.md, both versions; docs/decisions/0017).
 
 mod certificate;
 mod channel;
