@@ -133,6 +133,7 @@ export async function buildCdn({ out = join(here, "dist"), log = console.log, mo
         frame: join(js, "frame/main.ts"),
         // Panel and assistant in one: they share their words and parts, so that one file is smaller than two.
         panel: join(js, "drawn.ts"),
+        webrtc: join(js, "webrtc/main.ts"),
       },
       out,
     )),

@@ -18,7 +18,13 @@ export const layers = {
   "kwaainet-browser": core,
   "kwaainet-sdk-wasm": [...core, ...spokes, "kwaainet-node", "kwaainet-browser"],
   // The transport in a browser: a module of its own, which the node's module reaches over a port.
-  "kwaainet-sdk-wasm-network": [...core, "kwaainet-network", "kwaainet-p2p", "kwaainet-browser"],
+  "kwaainet-sdk-wasm-network": [
+    ...core,
+    "kwaainet-network",
+    "kwaainet-webrtc",
+    "kwaainet-p2p",
+    "kwaainet-browser",
+  ],
   "kwaainet-bindgen": [],
   "kwaainet-simulation": [...core, "kwaainet-network"],
   kwaainet: [...core, ...spokes, "kwaainet-node", "kwaainet-p2p", "kwaainet-webrtc"],

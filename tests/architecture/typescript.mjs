@@ -11,6 +11,8 @@ export const folders = {
   // What runs without a window.
   worker: ["protocol", "host"],
   network: ["protocol", "host"],
+  // What only a window can do for the network's worker.
+  webrtc: [],
   "service-worker": ["protocol", "host", "worker"],
   i18n: ["protocol"],
   // What is drawn; the parts know the frame's contracts and nothing else of it.

@@ -33,18 +33,22 @@ before(async () => {
   page.on("console", (message) => message.type() === "error" && console.log(`  page: ${message.text()}`));
   await page.goto(empty);
   await page.evaluate(
-    async ([worker, wasm]) => {
+    async ([worker, wasm, webrtc]) => {
       const glue = await import("/pkg/suites/kwaainet.js");
       await glue.default({ module_or_path: "/pkg/suites/kwaainet_bg.wasm" });
+      const { servePeerConnections } = await import(webrtc);
       window.join = async (...known) => {
         const { port1, port2 } = new MessageChannel();
         const network = new Worker(worker);
         const seed = crypto.getRandomValues(new Uint8Array(32));
-        network.postMessage({ wasm: new URL(wasm, location.href).href, seed, known }, [port2]);
+        const windows = new MessageChannel();
+        servePeerConnections(windows.port1);
+        const start = { wasm: new URL(wasm, location.href).href, seed, known };
+        network.postMessage(start, [port2, windows.port2]);
         return { network, node: await glue.connect(port1) };
       };
     },
-    [asset(/^network-.*\.js$/), asset(/^kwaainet-network-.*\.wasm$/)],
+    [/^network-.*\.js$/, /^kwaainet-network-.*\.wasm$/, /^webrtc-.*\.js$/].map(asset),
   );
 });
 after(async () => {
@@ -87,6 +91,15 @@ describe("a worker of the network", () => {
     const peer = await ourPeer("--listen", "/ip4/127.0.0.1/tcp/0/ws");
     try {
       await talk(peer.ws);
+    } finally {
+      await peer.stop();
+    }
+  });
+
+  test("talks with kwaainet peer over WebRTC, which needs no certificate that somebody has signed", async () => {
+    const peer = await ourPeer("--listen", "/ip4/127.0.0.1/udp/0/webrtc-direct");
+    try {
+      await talk(peer.addresses.find((address) => /webrtc-direct/.test(address)));
     } finally {
       await peer.stop();
     }

@@ -293,6 +293,9 @@ export class Bridge {
           this.#fault(error);
         },
         onTick: () => this.#serviceWorker?.ping(),
+        onPeerConnections: (port) => {
+          this.#makePeerConnections(port).catch((error: unknown) => this.#fault(error));
+        },
       },
     );
     this.#worker = worker;
@@ -304,6 +307,13 @@ export class Bridge {
     const mayKeep = this.#purposes.includes("keepModel");
     if (drawnIn === "frame" && (hosted || mayKeep)) this.#startServiceWorker(hosted);
     return worker;
+  }
+
+  /** Fetched only when a network begins. */
+  async #makePeerConnections(port: MessagePort): Promise<void> {
+    const { webrtc } = this.#environment.deployment.assets;
+    const module: { servePeerConnections(port: MessagePort): void } = await import(webrtc);
+    module.servePeerConnections(port);
   }
 
   #startServiceWorker(hostsNode: boolean): void {

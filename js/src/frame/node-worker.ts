@@ -11,6 +11,8 @@ export interface NodeWorkerHandlers {
   onRestart(): void;
   onFault(error: KwaaiNetError): void;
   onTick(): void;
+  /** The network's worker asks for WebRTC connections over this port. */
+  onPeerConnections(port: MessagePort): void;
 }
 
 /** Deaths within [`PERIOD_MS`] after which it is not started again: then something is wrong for good. */
@@ -59,6 +61,9 @@ export class NodeWorker {
         void this.#awaitDeath(worker, id);
       } else if (message.type === "tick") {
         this.#handlers.onTick();
+      } else if (message.type === "peerConnections") {
+        const [port] = event.ports;
+        if (port !== undefined) this.#handlers.onPeerConnections(port);
       } else {
         const { code, message: text, retryable } = message.error;
         this.#handlers.onFault(new KwaaiNetError(code, text, { retryable }));

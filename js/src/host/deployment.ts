@@ -25,6 +25,8 @@ export interface DeploymentAssets {
   /** Worker of the network, and its wasm: fetched only for those who help others. */
   readonly network: string;
   readonly wasmNetwork: string;
+  /** The window's part of the network: WebRTC. */
+  readonly webrtc: string;
   /** Absent where no build with threads was made. */
   readonly wasmThreads?: string;
   /** The JavaScript that goes with `wasmThreads`. */

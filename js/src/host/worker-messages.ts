@@ -23,9 +23,11 @@ export type FromWorker =
   | { readonly type: "alive" }
   | { readonly type: "fault"; readonly error: ErrorBody }
   /** Work is in flight: whoever hosts the node in a service worker must keep that alive. */
-  | { readonly type: "tick" };
+  | { readonly type: "tick" }
+  /** With a port of the network's worker, over which it asks for WebRTC connections. */
+  | { readonly type: "peerConnections" };
 
-/** What the node's worker sends to the network's, once, with a port. */
+/** What the node's worker sends to the network's, once, with two ports: its own, and one to the window. */
 export interface NetworkStart {
   readonly wasm: string;
   /** The secret of this visit's key. */

@@ -14,14 +14,14 @@ const scope = globalThis as unknown as Scope;
 
 scope.onmessage = (event) => {
   scope.onmessage = null;
-  const [port] = event.ports;
-  if (port !== undefined) void start(event.data, port);
+  const [port, page] = event.ports;
+  if (port !== undefined && page !== undefined) void start(event.data, port, page);
 };
 
-async function start({ wasm, seed, known }: NetworkStart, port: MessagePort): Promise<void> {
+async function start({ wasm, seed, known }: NetworkStart, port: MessagePort, page: MessagePort): Promise<void> {
   try {
     await init({ module_or_path: wasm });
-    await start_network(seed, port, [...known]);
+    await start_network(seed, port, page, [...known]);
     scope.close();
   } catch (error) {
     // Closing tells the node that there is no network.

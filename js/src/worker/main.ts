@@ -11,7 +11,7 @@ import { startNode } from "./node.js";
 /** The part of DedicatedWorkerGlobalScope that is used; the DOM library types only windows. */
 interface Scope {
   onmessage: ((event: MessageEvent<ToWorker>) => void) | null;
-  postMessage(message: FromWorker): void;
+  postMessage(message: FromWorker, transfer?: Transferable[]): void;
   close(): void;
   addEventListener(type: "error", listener: (event: ErrorEvent) => void): void;
   addEventListener(type: "unhandledrejection", listener: (event: PromiseRejectionEvent) => void): void;
@@ -54,7 +54,14 @@ async function start(message: WorkerStart): Promise<NodeHost> {
     id,
     new BroadcastChannel(BUS_NAME),
     locks,
-    () => startNode({ host: message.host, deployment, missing, webLocks: locks !== undefined }),
+    () =>
+      startNode({
+        host: message.host,
+        deployment,
+        missing,
+        webLocks: locks !== undefined,
+        peerConnections: (port) => scope.postMessage({ type: "peerConnections" }, [port]),
+      }),
     {
       onFault: (error) => scope.postMessage({ type: "fault", error }),
       ...(elsewhere ? { onLost: tick, onWanted: tick } : {}),

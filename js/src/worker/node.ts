@@ -29,6 +29,8 @@ export interface NodeStart {
   readonly webLocks: boolean;
   /** Where the wasm comes from, if not simply from the network. */
   readonly fetchWasm?: (url: string) => Promise<Response>;
+  /** Hands a port to the window, which makes WebRTC connections for whoever has the other end. */
+  readonly peerConnections?: (port: MessagePort) => void;
 }
 
 export async function startNode({
@@ -37,6 +39,7 @@ export async function startNode({
   missing,
   webLocks,
   fetchWasm,
+  peerConnections,
 }: NodeStart): Promise<RunningNode> {
   if (!hasSimd()) {
     const message = "This browser has no WebAssembly SIMD, which every model needs: update the browser.";
@@ -63,7 +66,7 @@ export async function startNode({
       // The script with the threads knows its own address.
       poolUrl: undefined,
     },
-    networkOf(assets),
+    networkOf(assets, peerConnections),
   );
   return {
     epoch: node.epoch,
@@ -76,7 +79,10 @@ export async function startNode({
 }
 
 /** Starts libp2p in a worker of its own; nothing of it is fetched before that. A service worker has no workers. */
-function networkOf({ network, wasmNetwork }: Deployment["assets"]): NetworkStarter | undefined {
+function networkOf(
+  { network, wasmNetwork }: Deployment["assets"],
+  peerConnections: NodeStart["peerConnections"],
+): NetworkStarter | undefined {
   if (typeof Worker === "undefined") return undefined;
   return (seed, known) => {
     const { port1, port2 } = new MessageChannel();
@@ -84,7 +90,11 @@ function networkOf({ network, wasmNetwork }: Deployment["assets"]): NetworkStart
     // Its end closes the port, which is how the node learns of it.
     worker.onerror = () => worker.terminate();
     const start: NetworkStart = { wasm: wasmNetwork, seed, known };
-    worker.postMessage(start, [port2]);
+    const page = new MessageChannel();
+    worker.postMessage(start, [port2, page.port2]);
+    // Without a window nobody answers, and only WebSocket is left.
+    if (peerConnections === undefined) page.port1.close();
+    else peerConnections(page.port1);
     return { port: port1, end: () => worker.terminate() };
   };
 }

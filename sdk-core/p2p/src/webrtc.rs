@@ -150,6 +150,11 @@ impl<P: PeerConnection> Muxer<P> {
         }
     }
 
+    /// What the streams are carried by.
+    pub fn connection(&self) -> &P {
+        &self.connection
+    }
+
     /// A stream on a channel that both ends have opened by agreement, and both may close.
     pub fn stream(&self, channel: P::Channel) -> Substream<P::Channel> {
         self.lingering.stream(channel, Side::Ours)

@@ -19,6 +19,10 @@ impl Fingerprint {
         digest.try_into().ok().map(Self)
     }
 
+    pub(crate) fn sha256(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// As a multihash of 34 bytes.
     pub fn to_multihash(&self) -> Vec<u8> {
         [SHA2_256.as_slice(), &self.0].concat()

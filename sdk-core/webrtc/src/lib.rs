@@ -1,5 +1,5 @@
 //! What both ends of libp2p's `/webrtc-direct` share: frames on data channels, substreams made of them, certificate hashes,
-//! and how a listener learns ICE credentials from nothing but the first STUN packet.
+//! a dialling browser's session descriptions, and how a listener learns ICE credentials from nothing but the first STUN packet.
 //!
 //! It must not know libp2p, a socket, a browser or a clock: a host brings data channels ([`DataChannel`]) and hands over
 //! packets. The specification is libp2p/specs, `webrtc/README.md` and `webrtc/webrtc-direct.md`. The entry type is
@@ -16,6 +16,7 @@
 
 mod fingerprint;
 pub mod frame;
+pub mod sdp;
 pub mod stun;
 mod substream;
 

@@ -112,7 +112,7 @@ pub fn username(bytes: &[u8]) -> Result<Username<'_>, StunError> {
         Version::V1 => listener,
         Version::V2 => rest,
     };
-    if !credential(password, SHORTEST_PASSWORD) {
+    if !is_password(password) {
         return Err(StunError::Username);
     }
     Ok(Username {
@@ -125,6 +125,11 @@ pub fn username(bytes: &[u8]) -> Result<Username<'_>, StunError> {
 const SHORTEST_FRAGMENT: usize = 4;
 const SHORTEST_PASSWORD: usize = 22;
 const LONGEST_CREDENTIAL: usize = 256;
+
+/// Whether ICE allows this as a password (RFC 8839, section 5.4).
+pub(crate) fn is_password(text: &str) -> bool {
+    credential(text, SHORTEST_PASSWORD)
+}
 
 fn credential(text: &str, shortest: usize) -> bool {
     (shortest..=LONGEST_CREDENTIAL).contains(&text.len())

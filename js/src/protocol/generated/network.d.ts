@@ -9,12 +9,14 @@ export function report_panics(): void;
 /**
  * Joins with the key that grows from these 32 bytes, serves the port, and returns when its other end is gone.
  *
+ * The window serves the port `page`: it makes WebRTC connections, which no worker can.
+ *
  * The peers at the known addresses are the only ones that learn where this visitor is, and the only relays that are used.
  *
  * # Errors
  * A sentence, where the seed is none or this is no worker.
  */
-export function start_network(seed: Uint8Array | number[], port: MessagePort, known: string[]): Promise<void>;
+export function start_network(seed: Uint8Array | number[], port: MessagePort, page: MessagePort, known: string[]): Promise<void>;
 
 export type InitInput = RequestInfo | URL | Response | BufferSource | WebAssembly.Module;
 
