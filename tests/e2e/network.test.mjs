@@ -99,7 +99,7 @@ describe("a worker of the network", () => {
   test("talks with kwaainet peer over WebRTC, which needs no certificate that somebody has signed", async () => {
     const peer = await ourPeer("--listen", "/ip4/127.0.0.1/udp/0/webrtc-direct");
     try {
-      await talk(peer.addresses.find((address) => /webrtc-direct/.test(address)));
+      await talk(peer.webrtc);
     } finally {
       await peer.stop();
     }

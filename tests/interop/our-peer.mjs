@@ -36,6 +36,7 @@ export async function peerThrough(starter, ...args) {
     notes,
     tcp: over(/tcp\/\d+\/p2p/),
     ws: over(/\/ws\/p2p/),
+    webrtc: over(/\/webrtc-direct\//),
     kill() {
       child.kill("SIGKILL");
       rmSync(folder, { recursive: true });
