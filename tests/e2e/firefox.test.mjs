@@ -1,15 +1,11 @@
 /** A smoke of the default path in Debian's Firefox, over WebDriver BiDi. */
 import assert from "node:assert/strict";
-import { existsSync } from "node:fs";
 import { after, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import puppeteer from "puppeteer-core";
+import { firefox, missing } from "./support/firefox.mjs";
 import { closeSites, pageWithTag, theSites } from "./support/world.mjs";
 
-const firefox = [process.env.FIREFOX, "/usr/bin/firefox-esr", "/usr/bin/firefox"].find(
-  (path) => path && existsSync(path),
-);
-const missing = firefox ? false : "no Firefox: install the package `firefox-esr`, or name one in FIREFOX";
 if (missing) console.warn(`SKIPPED: ${missing}`);
 
 after(closeSites);

@@ -1,96 +1,33 @@
-/**
- * The network in a browser's worker, with peers that no browser made: `kwaainet peer` and js-libp2p, over WebSocket. The
- * page has a node's half, as the node's worker will. Needs `npm run build` and `node sdk-wasm/build.mjs --suites`.
- */
+/** The network in a browser's worker, with peers that no browser made: `kwaainet peer` and js-libp2p. */
 import assert from "node:assert/strict";
-import { readdirSync, readFileSync } from "node:fs";
-import { dirname, join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { fileURLToPath } from "node:url";
-import { headerRules, headersFor } from "../../cdn/headers.mjs";
 import { jsPeer, lpStream, multiaddr, ourPeer } from "../interop/peers.mjs";
+import { networkedSite, prepare, talk } from "./support/networked.mjs";
 import { closeSites, startVisitor, theSites } from "./support/world.mjs";
 
-const root = join(dirname(fileURLToPath(import.meta.url)), "../..");
-const assets = readdirSync(join(root, "cdn/dist/assets"));
-const asset = (pattern) => `/assets/${assets.find((name) => pattern.test(name))}`;
 const ECHO = "/kwaainet/test/echo/1";
 
 let visitor;
 let page;
 
 before(async () => {
-  const sites = await theSites();
-  const { "Content-Security-Policy": _, ...headers } = headersFor(headerRules({ csp: "" }), "/");
-  const serve = (path, body, type) =>
-    sites.page(path, body, { host: "cdn.localhost", headers: { ...headers, "content-type": type } });
-  const file = (end) => readFileSync(join(root, "sdk-wasm/pkg/suites", end));
-  serve("/pkg/suites/kwaainet.js", file("kwaainet.js"), "text/javascript");
-  serve("/pkg/suites/kwaainet_bg.wasm", file("kwaainet_bg.wasm"), "application/wasm");
-  const empty = serve("/networked", "<!doctype html><title>network</title>", "text/html");
+  const url = networkedSite(await theSites());
   visitor = await startVisitor();
   page = await visitor.context.newPage();
   page.on("console", (message) => message.type() === "error" && console.log(`  page: ${message.text()}`));
-  await page.goto(empty);
-  await page.evaluate(
-    async ([worker, wasm, webrtc]) => {
-      const glue = await import("/pkg/suites/kwaainet.js");
-      await glue.default({ module_or_path: "/pkg/suites/kwaainet_bg.wasm" });
-      const { servePeerConnections } = await import(webrtc);
-      window.join = async (...known) => {
-        const { port1, port2 } = new MessageChannel();
-        const network = new Worker(worker);
-        const seed = crypto.getRandomValues(new Uint8Array(32));
-        const windows = new MessageChannel();
-        servePeerConnections(windows.port1);
-        const start = { wasm: new URL(wasm, location.href).href, seed, known };
-        network.postMessage(start, [port2, windows.port2]);
-        return { network, node: await glue.connect(port1) };
-      };
-    },
-    [/^network-.*\.js$/, /^kwaainet-network-.*\.wasm$/, /^webrtc-.*\.js$/].map(asset),
-  );
+  await page.goto(url);
+  await prepare(page);
 });
 after(async () => {
   await visitor?.close();
   await closeSites();
 });
 
-const median = (list) => list.toSorted((a, b) => a - b)[list.length >> 1].toFixed(1);
-
-/** What every peer must bear. */
-async function talk(address) {
-  const found = await page.evaluate(async (at) => {
-    const { network, node } = await window.join(at);
-    const dialled = await node.dial(at);
-    const echoes = {};
-    for (const [bytes, times] of [
-      [64, 20],
-      [8192, 20],
-      [65_536, 10],
-      [1_000_000, 5],
-      [2_000_000, 2],
-    ]) {
-      echoes[bytes] = await node.echo(at, bytes, times).then((took) => [...took]);
-    }
-    const streams = await node.streams(at, 32);
-    const peers = node.peers();
-    node.disconnect(at);
-    const again = await node.dial(at);
-    network.terminate();
-    return { dialled, echoes, streams, peers, again };
-  }, address);
-  assert.equal(found.streams, 32);
-  assert.deepEqual(found.peers, [address.split("/p2p/")[1]]);
-  const told = Object.entries(found.echoes).map(([bytes, took]) => `${bytes} B ${median(took)} ms`);
-  console.log(`  dialled in ${found.dialled.toFixed(0)} ms; echoes: ${told.join(", ")}`);
-}
-
 describe("a worker of the network", () => {
   test("talks with kwaainet peer", async () => {
     const peer = await ourPeer("--listen", "/ip4/127.0.0.1/tcp/0/ws");
     try {
-      await talk(peer.ws);
+      await talk(page, peer.ws);
     } finally {
       await peer.stop();
     }
@@ -99,7 +36,7 @@ describe("a worker of the network", () => {
   test("talks with kwaainet peer over WebRTC, which needs no certificate that somebody has signed", async () => {
     const peer = await ourPeer("--listen", "/ip4/127.0.0.1/udp/0/webrtc-direct");
     try {
-      await talk(peer.webrtc);
+      await talk(page, peer.webrtc);
     } finally {
       await peer.stop();
     }
@@ -120,7 +57,7 @@ describe("a worker of the network", () => {
       { maxInboundStreams: 64 },
     );
     try {
-      await talk(String(multiaddr(peer.getMultiaddrs()[0])));
+      await talk(page, String(multiaddr(peer.getMultiaddrs()[0])));
     } finally {
       await peer.stop();
     }
@@ -154,6 +91,28 @@ describe("a worker of the network", () => {
     );
     assert.equal(took.length, 1);
     await second.stop();
+  });
+
+  test("does not talk with who has another certificate than the address says", async () => {
+    const [one, other] = await Promise.all(
+      [1, 2].map(() => ourPeer("--listen", "/ip4/127.0.0.1/udp/0/webrtc-direct")),
+    );
+    const hash = /certhash\/([^/]+)/;
+    try {
+      const error = await page.evaluate(
+        async (at) => {
+          const { node } = await window.join(at);
+          return node.dial(at).then(
+            () => "dialled",
+            (reason) => String(reason),
+          );
+        },
+        one.webrtc.replace(hash.exec(one.webrtc)[1], hash.exec(other.webrtc)[1]),
+      );
+      assert.match(error, /cannot be reached.*the connection failed/);
+    } finally {
+      await Promise.all([one.stop(), other.stop()]);
+    }
   });
 
   test("refuses what is no WebSocket, with words", async () => {

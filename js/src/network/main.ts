@@ -12,26 +12,41 @@ interface Scope {
 
 const scope = globalThis as unknown as Scope;
 
+let ports: readonly MessagePort[] = [];
+
 scope.onmessage = (event) => {
   scope.onmessage = null;
-  const [port, page] = event.ports;
+  ports = event.ports;
+  const [port, page] = ports;
   if (port !== undefined && page !== undefined) void start(event.data, port, page);
 };
 
-async function start({ wasm, seed, known }: NetworkStart, port: MessagePort, page: MessagePort): Promise<void> {
+async function start(
+  { wasm, seed, known }: NetworkStart,
+  port: MessagePort,
+  page: MessagePort,
+): Promise<void> {
   try {
     await init({ module_or_path: wasm });
     await start_network(seed, port, page, [...known]);
-    scope.close();
+    end();
   } catch (error) {
-    // Closing tells the node that there is no network.
-    port.close();
+    end();
     throw error;
   }
 }
 
-// After a trap the wasm instance is in an unknown state. Ending here closes the port, and the node is told.
-scope.addEventListener("error", () => scope.close());
+/** Tells the node and the window, by an empty message: not every browser says that a port is closed. */
+function end(): void {
+  for (const port of ports) {
+    port.postMessage(new ArrayBuffer(0));
+    port.close();
+  }
+  scope.close();
+}
+
+// After a trap the wasm instance is in an unknown state.
+scope.addEventListener("error", end);
 scope.addEventListener("unhandledrejection", ({ reason }) => {
-  if (reason instanceof WebAssembly.RuntimeError) scope.close();
+  if (reason instanceof WebAssembly.RuntimeError) end();
 });

@@ -37,7 +37,7 @@ function serve(port: MessagePort): void {
     const message = new Uint8Array(1 + 4 * numbers.length + (bytes?.length ?? 0));
     const view = new DataView(message.buffer);
     message[0] = kind;
-    numbers.forEach((number, at) => view.setUint32(1 + 4 * at, number, true));
+    for (const [at, number] of numbers.entries()) view.setUint32(1 + 4 * at, number, true);
     if (bytes !== undefined) message.set(bytes, 1 + 4 * numbers.length);
     port.postMessage(message.buffer, [message.buffer]);
   };
@@ -97,7 +97,8 @@ function serve(port: MessagePort): void {
   };
   connection.onconnectionstatechange = () => {
     const { connectionState } = connection;
-    if (connectionState === "failed" || connectionState === "closed") end(`the connection ${connectionState}`);
+    if (connectionState === "failed" || connectionState === "closed")
+      end(`the connection ${connectionState}`);
   };
 
   const act = async (message: Uint8Array<ArrayBuffer>) => {
@@ -131,7 +132,9 @@ function serve(port: MessagePort): void {
     }
   };
   port.onmessage = ({ data }: MessageEvent<ArrayBuffer>) => {
-    act(new Uint8Array(data)).catch((error: unknown) => end(String(error)));
+    // The last message of a port of the worker's is empty.
+    if (data.byteLength === 0) end("the worker is gone");
+    else act(new Uint8Array(data)).catch((error: unknown) => end(String(error)));
   };
 }
 

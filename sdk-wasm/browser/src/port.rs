@@ -17,16 +17,21 @@ extern "C" {
     fn set_onclose(this: &ClosingPort, listener: &JsValue);
 }
 
-/// Both directions of a port, until either end of them is dropped or the browser says that the other side is gone.
+/// Both directions of a port, until either end of them is dropped or the other side is gone. It says so with an empty
+/// message, which no protocol of ours has; where it cannot, most browsers do (Firefox 153 has no `close` event).
 pub fn bytes_over(port: MessagePort) -> (mpsc::UnboundedSender<Vec<u8>>, mpsc::UnboundedReceiver<Vec<u8>>) {
     let (to, mut outgoing) = mpsc::unbounded::<Vec<u8>>();
     let (incoming, from) = mpsc::unbounded();
     let on_message = {
         let incoming = incoming.clone();
         Closure::<dyn FnMut(MessageEvent)>::new(move |event: MessageEvent| {
-            // Whatever is no buffer reads as an empty message, which no protocol of ours has.
+            // Whatever is no buffer reads as an empty message, too.
             let bytes = Uint8Array::new(&event.data()).to_vec();
-            let _gone = incoming.unbounded_send(bytes);
+            if bytes.is_empty() {
+                incoming.close_channel();
+            } else {
+                let _gone = incoming.unbounded_send(bytes);
+            }
         })
     };
     let on_close = Closure::<dyn FnMut()>::new(move || incoming.close_channel());
@@ -37,7 +42,11 @@ pub fn bytes_over(port: MessagePort) -> (mpsc::UnboundedSender<Vec<u8>>, mpsc::U
             let buffer = Uint8Array::from(bytes.as_slice()).buffer();
             let _gone = port.post_message_with_transferable(&buffer, &Array::of1(&buffer));
         }
+        let _gone = port.post_message(&Uint8Array::new_with_length(0).buffer());
         port.close();
+        // Firefox delivers even then what had arrived before.
+        port.set_onmessage(None);
+        port.unchecked_ref::<ClosingPort>().set_onclose(&JsValue::NULL);
         drop((on_message, on_close));
     });
     (to, from)
