@@ -4,18 +4,23 @@
 //! It dials over WebSocket and listens nowhere: others reach it through relays, or because it called them.
 #![cfg(target_family = "wasm")]
 
+mod websocket;
+
 use std::sync::Arc;
 
 use kwaainet_browser::{BrowserClock, BrowserRandom, bytes_over, spawn};
 use kwaainet_network::remote::{Port, serve_remote};
 use kwaainet_network::{Address, Keypair};
 use kwaainet_p2p::{Contact, Elsewhere, P2p, Parts, Setup, muxer};
+use kwaainet_platform::Clock;
 use libp2p::core::Transport as _;
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::{Boxed, upgrade};
-use libp2p::{identity, noise, websocket_websys};
+use libp2p::{identity, noise};
 use wasm_bindgen::prelude::*;
 use web_sys::{MessagePort, WorkerGlobalScope};
+
+use crate::websocket::WebSockets;
 
 /// Joins with the key that grows from these 32 bytes, serves the port, and returns when its other end is gone.
 ///
@@ -32,7 +37,7 @@ pub async fn start_network(seed: Vec<u8>, port: MessagePort, known: Vec<String>)
     let clock = BrowserClock::new().map_err(|_| JsError::new("this worker has no MessageChannel"))?;
     let clock = Arc::new(clock);
     let parts = Parts {
-        transport: transport(&keypair)?,
+        transport: transport(&keypair, Arc::clone(&clock) as _)?,
         spawn: Arc::new(spawn),
         clock: Arc::clone(&clock) as _,
         random: Arc::new(BrowserRandom),
@@ -64,11 +69,14 @@ fn is_local() -> bool {
     matches!(host.as_str(), "localhost" | "127.0.0.1" | "[::1]") || host.ends_with(".localhost")
 }
 
-fn transport(keypair: &Keypair) -> Result<Boxed<(libp2p::PeerId, StreamMuxerBox)>, JsError> {
+fn transport(
+    keypair: &Keypair,
+    clock: Arc<dyn Clock>,
+) -> Result<Boxed<(libp2p::PeerId, StreamMuxerBox)>, JsError> {
     let keypair = identity::Keypair::ed25519_from_bytes(keypair.seed())?;
     let encryption = noise::Config::new(&keypair)?;
     let local = is_local();
-    Ok(Elsewhere::new(websocket_websys::Transport::default(), local)
+    Ok(Elsewhere::new(WebSockets::new(clock), local)
         .upgrade(upgrade::Version::V1Lazy)
         .authenticate(encryption)
         .multiplex(muxer())
