@@ -11,7 +11,10 @@ function network(document) {
 /** The document as it was, with another section of the network. */
 export function withNetwork(document, section) {
   const old = network(document);
-  return withSection(old ? document.replace(old, () => "") : document, `${BEGIN}\n\n${section.trim()}\n\n${END}`);
+  return withSection(
+    old ? document.replace(old, () => "") : document,
+    `${BEGIN}\n\n${section.trim()}\n\n${END}`,
+  );
 }
 
 /** All of a new document, with the network's section of the old one. */
