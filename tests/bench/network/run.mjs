@@ -52,7 +52,7 @@ if (wanted("idle")) {
 }
 if (wanted("share")) {
   log("A model from peers:");
-  measured.share = await (await import("./share.mjs")).benchShare({ rounds: Math.min(rounds, 3), log });
+  measured.share = await (await import("./share.mjs")).benchShare({ rounds: Math.min(rounds, 2), log });
 }
 const { section } = await import("./report.mjs");
 const git = (...args) => spawnSync("git", args, { cwd: root, encoding: "utf8" }).stdout.trim();
