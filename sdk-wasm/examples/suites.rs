@@ -2,10 +2,10 @@
 //! `tests/e2e/wasm.test.mjs` and `network.test.mjs` run them.
 #![cfg(target_family = "wasm")]
 
-use futures::future::{join, try_join_all};
+use futures::future::{join, try_join, try_join_all};
 use kwaainet_browser::{bytes_over, performance_now, spawn};
 use kwaainet_network::remote::{Port, RemoteNetwork};
-use kwaainet_network::{Address, Network as _, PeerId, Protocol};
+use kwaainet_network::{Address, MessageStream, Network as _, PeerId, Protocol};
 use kwaainet_sdk_wasm::platform::blob_store::{Home, store_in};
 use kwaainet_testkit::blob_store_suite;
 use wasm_bindgen::prelude::*;
@@ -89,6 +89,38 @@ impl Remote {
             took.push(performance_now() - begun);
         }
         Ok(took)
+    }
+
+    /// How long it took until so many messages were there and back, in milliseconds, where none waits for the echo of another.
+    ///
+    /// # Errors
+    /// As [`Self::echo`].
+    pub async fn through(&self, address: String, bytes: usize, times: usize) -> Result<f64, JsError> {
+        let (peer, _) = parsed(&address)?;
+        let MessageStream {
+            mut sender,
+            mut receiver,
+            ..
+        } = self.0.open(peer, ECHO).await?;
+        let message = vec![7; bytes];
+        let begun = performance_now();
+        let sent = async {
+            for _ in 0..times {
+                sender.send(message.clone()).await?;
+            }
+            Ok::<_, JsError>(())
+        };
+        let back = async {
+            for _ in 0..times {
+                let back = receiver.next().await;
+                if back.ok_or_else(|| JsError::new("the stream ended"))??.len() != bytes {
+                    return Err(JsError::new("something else came back"));
+                }
+            }
+            Ok(())
+        };
+        try_join(sent, back).await?;
+        Ok(performance_now() - begun)
     }
 
     /// So many streams at once, each with an echo of its own.

@@ -8,11 +8,12 @@
  *   --dry      prints instead of writing
  */
 import { spawnSync } from "node:child_process";
-import { existsSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { cpus, loadavg, totalmem } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { cases, pathOf, SMOLLM2 } from "./cases.mjs";
+import { keepingNetwork } from "./sections.mjs";
 
 const here = import.meta.dirname;
 const root = join(here, "../..");
@@ -71,6 +72,7 @@ const text = document({
 });
 if (values.dry) log(`\n${text}`);
 else {
-  writeFileSync(join(root, "docs/benchmarks.md"), text);
+  const file = join(root, "docs/benchmarks.md");
+  writeFileSync(file, keepingNetwork(text, readFileSync(file, "utf8")));
   log("\nWrote docs/benchmarks.md");
 }

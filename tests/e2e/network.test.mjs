@@ -1,6 +1,8 @@
 /** The network in a browser's worker, with peers that no browser made: `kwaainet peer` and js-libp2p. */
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { after, before, describe, test } from "node:test";
+import { WebSocketServer } from "ws";
 import { jsPeer, lpStream, multiaddr, ourPeer } from "../interop/peers.mjs";
 import { networkedSite, prepare, talk } from "./support/networked.mjs";
 import { closeSites, startVisitor, theSites } from "./support/world.mjs";
@@ -113,6 +115,43 @@ describe("a worker of the network", () => {
     } finally {
       await Promise.all([one.stop(), other.stop()]);
     }
+  });
+
+  test("says why a WebSocket ended, and keeps nothing of what is too much", async () => {
+    const strangers = {
+      text: [(socket) => socket.send("/multistream/1.0.0\n"), /the peer sent text/],
+      flood: [
+        (socket) => socket.send(Buffer.alloc(5 << 20)),
+        /the peer sent \d+ bytes more than could be read/,
+      ],
+      goodbye: [(socket) => socket.close(4321, "closed for the night"), /code 4321 closed for the night/],
+      silence: [(socket) => socket.terminate(), /code 1006/],
+    };
+    const server = new WebSocketServer({ port: 0, host: "127.0.0.1" });
+    server.on("connection", (socket, { url }) => strangers[url.slice(1)][0](socket));
+    await once(server, "listening");
+    const { port } = server.address();
+    const id = "12D3KooWRBhwfeP2Y4TCx1SM6s9rUoHhR5STiGwxBhgFRcw3UERE";
+    const dial = (at) =>
+      page.evaluate(async (address) => {
+        const { network, node } = await window.join(address);
+        const outcome = await node.dial(address).then(
+          () => "dialled",
+          (reason) => String(reason),
+        );
+        network.terminate();
+        return outcome;
+      }, at);
+    try {
+      for (const [path, [, why]] of Object.entries(strangers)) {
+        assert.match(await dial(`/ip4/127.0.0.1/tcp/${port}/x-parity-ws/%2F${path}/p2p/${id}`), why);
+      }
+    } finally {
+      for (const socket of server.clients) socket.terminate();
+      server.close();
+    }
+    const gone = `/ip4/127.0.0.1/tcp/${port}/ws/p2p/${id}`;
+    assert.match(await dial(gone), /no WebSocket could be opened to ws:.*browsers do not tell why/);
   });
 
   test("refuses what is no WebSocket, with words", async () => {

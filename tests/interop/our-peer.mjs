@@ -33,6 +33,7 @@ export async function peerThrough(starter, ...args) {
   const over = (transport) => told.addresses.find((address) => transport.test(address));
   return {
     ...told,
+    pid: child.pid,
     notes,
     tcp: over(/tcp\/\d+\/p2p/),
     ws: over(/\/ws\/p2p/),

@@ -24,9 +24,11 @@ mod state;
 mod streams;
 mod substreams;
 pub mod webrtc;
+mod websocket;
 
 pub use behaviour::AGENT;
 pub use elsewhere::Elsewhere;
 pub use muxer::muxer;
 pub use network::{Contact, P2p, Parts, Setup, Spawn};
 pub use state::RelayLoad;
+pub use websocket::websocket_url;

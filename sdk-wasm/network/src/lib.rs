@@ -6,6 +6,7 @@
 #![cfg(target_family = "wasm")]
 
 mod webrtc;
+mod websocket;
 
 use std::sync::Arc;
 
@@ -17,11 +18,12 @@ use kwaainet_p2p::{Contact, Elsewhere, P2p, Parts, Setup, muxer};
 use libp2p::core::Transport as _;
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::{Boxed, upgrade};
-use libp2p::{identity, noise, websocket_websys};
+use libp2p::{identity, noise};
 use wasm_bindgen::prelude::*;
 use web_sys::{MessagePort, WorkerGlobalScope};
 
-use webrtc::WebRtc;
+use crate::webrtc::WebRtc;
+use crate::websocket::WebSockets;
 
 /// Joins with the key that grows from these 32 bytes, serves the port, and returns when its other end is gone.
 ///
@@ -86,7 +88,7 @@ fn transport(
     let encryption = noise::Config::new(&keypair)?;
     let local = is_local();
     let webrtc = WebRtc::through(page, keypair, Arc::clone(clock));
-    Ok(Elsewhere::new(websocket_websys::Transport::default(), local)
+    Ok(Elsewhere::new(WebSockets::new(Arc::clone(clock) as _), local)
         .upgrade(upgrade::Version::V1Lazy)
         .authenticate(encryption)
         .multiplex(muxer())
