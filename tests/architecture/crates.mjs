@@ -20,7 +20,8 @@ export const layers = {
   // The transport in a browser: a module of its own, which the node's module reaches over a port.
   "kwaainet-sdk-wasm-network": [...core, "kwaainet-network", "kwaainet-p2p", "kwaainet-browser"],
   "kwaainet-bindgen": [],
-  "kwaainet-simulation": [...core, "kwaainet-network"],
+  // Real nodes are what the simulated ones are compared with.
+  "kwaainet-simulation": [...core, "kwaainet-network", "kwaainet-p2p"],
   kwaainet: [...core, ...spokes, "kwaainet-node", "kwaainet-p2p", "kwaainet-webrtc"],
 };
 

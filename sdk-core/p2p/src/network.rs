@@ -73,6 +73,17 @@ pub struct Setup {
     pub idle: Option<Duration>,
 }
 
+/// Who is nearest to a key, and what finding them took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nearest {
+    /// At most 20 that answered, and where they say that they are reached; the nearest comes first.
+    pub peers: Vec<(PeerId, Vec<Address>)>,
+    /// Peers that were asked.
+    pub requests: u32,
+    /// Those of them that did not answer.
+    pub failures: u32,
+}
+
 /// What a host lends.
 pub struct Parts {
     /// Encrypted connections of every transport that it has, except for relayed ones.
@@ -182,7 +193,7 @@ impl P2p {
         let reached = dials.filter(|dialled| ready(dialled.is_ok())).count().await;
         if reached > 0 {
             // A lookup of ourselves fills the table with our neighbourhood.
-            let _ = self.closest(&self.peer.to_bytes()).await;
+            let _ = self.nearest(&self.peer.to_bytes()).await;
         }
         reached
     }
@@ -219,8 +230,11 @@ impl P2p {
             .map_err(|_| NetworkError::Closed)
     }
 
-    /// The peers nearest to a key, of those that can be found.
-    async fn closest(&self, key: &[u8]) -> Result<Vec<(PeerId, Vec<Address>)>, NetworkError> {
+    /// The peers nearest to a key, of those that can be found: the lookup under everything that is published or found.
+    ///
+    /// # Errors
+    /// [`NetworkError::Closed`].
+    pub async fn nearest(&self, key: &[u8]) -> Result<Nearest, NetworkError> {
         let (reply, answer) = oneshot::channel();
         self.command(Command::Closest {
             key: key.to_vec(),
@@ -420,7 +434,7 @@ impl Network for P2p {
                     protocol: RECORDS.name,
                 });
             }
-            let keepers = self.closest(&key.0).await?;
+            let keepers = self.nearest(&key.0).await?.peers;
             let request = RecordsMessage::Store { key, record };
             let asked: FuturesUnordered<_> = keepers
                 .into_iter()
@@ -443,7 +457,7 @@ impl Network for P2p {
 
     fn find(&self, key: RecordKey, limit: usize) -> BoxFuture<'_, Result<Vec<Vec<u8>>, NetworkError>> {
         boxed(async move {
-            let keepers = self.closest(&key.0).await?;
+            let keepers = self.nearest(&key.0).await?.peers;
             let own = self.keeper.get(key, limit);
             if keepers.is_empty() && own.is_empty() {
                 return Err(NetworkError::Busy("no peer can be asked".to_owned()));

@@ -8,6 +8,7 @@ use crate::kademlia::OPEN;
 use crate::keys::{BUCKET, SHARDS};
 use crate::lookups::Lookups;
 use crate::memory::Calibration;
+use crate::real::{ALPHA, Measured};
 use crate::swarm::{ALIVE, ASKED, BLOCKS, ENOUGH, Published, Way};
 use crate::{CALIBRATION, FEW_SHARDS, POPULAR, RARE, RARE_MODELS};
 
@@ -45,6 +46,8 @@ pub(crate) struct Report {
     pub(crate) cases: Vec<Case>,
     pub(crate) calibrations: Vec<(Way, Calibration)>,
     pub(crate) courses: Vec<(f64, Course)>,
+    /// Real swarms; none if they were not asked for.
+    pub(crate) measured: Vec<Measured>,
 }
 
 const COMMAND: &str = "`npm run simulate`";

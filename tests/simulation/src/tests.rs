@@ -155,3 +155,17 @@ fn the_earth_has_plausible_distances() {
     assert!((80_000..200_000).contains(&median), "{median}");
     assert!(rtts.iter().all(|rtt| (4_000..400_000).contains(rtt)));
 }
+
+#[test]
+fn forty_real_swarms_do_what_the_simulated_ones_do() {
+    let world = World::new(40, 8, |seed| world::keypair(seed).peer_id());
+    for gone in [0.0, 0.3] {
+        let measured = real::measure(&world, gone, 20, 60).unwrap();
+        eprintln!("{measured:?}");
+        let [simulated, real] = measured.requests;
+        assert!((0.75..1.25).contains(&(real / simulated)), "{measured:?}");
+        assert_eq!(measured.found, [60, 60], "{measured:?}");
+        assert_eq!(measured.offers[0], measured.offers[1], "{measured:?}");
+        assert!(measured.same_chain && measured.hops[0] > 0, "{measured:?}");
+    }
+}
