@@ -14,10 +14,10 @@ use libp2p::{identity, noise};
 
 use crate::dice::Dice;
 use crate::keys::{SHARDS, buckets, provider_key};
+use crate::lookups;
 use crate::nodes::{NOW_MS, discover, publish};
 use crate::swarm::{BLOCKS, ROOT, Swarm, Way};
 use crate::world::{Node, World, keypair};
-use crate::lookups;
 
 /// Requests that a lookup of a real node has in flight (sdk-core/p2p/src/behaviour.rs).
 pub(crate) const ALPHA: usize = 10;
@@ -77,10 +77,12 @@ impl Nodes {
         let (mut nodes, mut addresses): (Vec<Option<P2p>>, Vec<Vec<Address>>) = (Vec::new(), Vec::new());
         for node in 0..world.len() {
             let joined = start(world.seed(node as Node), &clock).await?;
-            let known = (0..KNOWN.min(node)).map(|_| dice.below(node)).filter_map(|other| {
-                let address = addresses[other].first()?;
-                address.split_peer()
-            });
+            let known = (0..KNOWN.min(node))
+                .map(|_| dice.below(node))
+                .filter_map(|other| {
+                    let address = addresses[other].first()?;
+                    address.split_peer()
+                });
             joined.bootstrap(known.collect()).await;
             addresses.push(joined.addresses());
             nodes.push(Some(joined));
@@ -154,7 +156,12 @@ async fn start(seed: u64, clock: &Arc<dyn Clock>) -> Result<P2p, NetworkError> {
 ///
 /// # Errors
 /// [`NetworkError`] if the nodes cannot be made, or one of them can do nothing at all.
-pub(crate) fn measure(world: &World, gone: f64, peers: usize, count: usize) -> Result<Measured, NetworkError> {
+pub(crate) fn measure(
+    world: &World,
+    gone: f64,
+    peers: usize,
+    count: usize,
+) -> Result<Measured, NetworkError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_time()
         .build()
@@ -164,7 +171,13 @@ pub(crate) fn measure(world: &World, gone: f64, peers: usize, count: usize) -> R
 
 async fn compare(world: &World, gone: f64, peers: usize, count: usize) -> Result<Measured, NetworkError> {
     const LOOKUPS: u64 = 4;
-    let (way, before) = (Way { alpha: ALPHA, gone }, Way { alpha: ALPHA, gone: gone / 2.0 });
+    let (way, before) = (
+        Way { alpha: ALPHA, gone },
+        Way {
+            alpha: ALPHA,
+            gone: gone / 2.0,
+        },
+    );
     let dice = Dice::new(5);
     let mut swarm = Swarm::new(world, peers, before.gone, &dice);
     swarm.publish(before);
@@ -211,7 +224,9 @@ async fn compare(world: &World, gone: f64, peers: usize, count: usize) -> Result
         found += usize::from(world.peer(from) == target || nearest.peers.iter().any(is_there));
     }
     let hops = |chain: &Option<_>| {
-        chain.as_ref().map_or(0, |chain: &kwaainet_network::route::Chain| chain.hops().len())
+        chain
+            .as_ref()
+            .map_or(0, |chain: &kwaainet_network::route::Chain| chain.hops().len())
     };
     Ok(Measured {
         gone,

@@ -1,7 +1,7 @@
 //! The simulation at a size that takes seconds, and its parts against what needs no simulation.
 
 use super::*;
-use crate::kademlia::{Finder, K, OPEN, Then, nearest_known};
+use crate::kademlia::{Finder, K, OPEN, TIMEOUT_US, Then, nearest_known};
 use crate::world::{Node, imagined, point};
 
 /// The nearest nodes of all that fit a condition: what a perfect lookup finds.
@@ -96,7 +96,7 @@ fn a_lookup_takes_as_long_as_its_slowest_answer() {
     );
     let one_of_us = (1..100).map(|percent| f64::from(percent) / 100.0);
     let mut one_of_us = one_of_us.filter(|gone| (1..4).filter(|node| world.left(*node, *gone)).count() == 1);
-    assert_eq!(took(one_of_us.next().unwrap()), 5_000_000);
+    assert_eq!(took(one_of_us.next().unwrap()), TIMEOUT_US);
 }
 
 #[test]
@@ -161,11 +161,13 @@ fn forty_real_swarms_do_what_the_simulated_ones_do() {
     let world = World::new(40, 8, |seed| world::keypair(seed).peer_id());
     for gone in [0.0, 0.3] {
         let measured = real::measure(&world, gone, 20, 60).unwrap();
-        eprintln!("{measured:?}");
         let [simulated, real] = measured.requests;
-        assert!((0.75..1.25).contains(&(real / simulated)), "{measured:?}");
+        // Real answers come in another order each time, so the numbers are not quite the same.
+        assert!((0.85..1.15).contains(&(real / simulated)), "{measured:?}");
         assert_eq!(measured.found, [60, 60], "{measured:?}");
         assert_eq!(measured.offers[0], measured.offers[1], "{measured:?}");
-        assert!(measured.same_chain && measured.hops[0] > 0, "{measured:?}");
+        // With 30 % gone, too few are left for a chain, here as there.
+        assert!(measured.same_chain, "{measured:?}");
+        assert_eq!(measured.hops[0] > 0, gone == 0.0, "{measured:?}");
     }
 }
