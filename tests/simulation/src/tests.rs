@@ -171,3 +171,10 @@ fn forty_real_swarms_do_what_the_simulated_ones_do() {
         assert_eq!(measured.hops[0] > 0, gone == 0.0, "{measured:?}");
     }
 }
+
+#[test]
+fn all_lookups_of_a_search_at_once_miss_nobody() {
+    let world = World::new(90, 3, |seed| world::keypair(seed).peer_id());
+    let failures = real::stranger(&world, 24).unwrap();
+    assert_eq!(failures, 0, "requests that were not even sent");
+}
