@@ -32,6 +32,9 @@ const KEEPERS: usize = 20;
 const ASKED_AT_ONCE: usize = 10;
 /// A keeper that has not answered by then is left out. It is three round trips to the other side of the world.
 const KEEPER: Duration = Duration::from_secs(3);
+/// How often a node that has just joined looks whether it knows somebody who routes, and how long it waits in between.
+const INTRODUCTIONS: usize = 20;
+const INTRODUCTION: Duration = Duration::from_millis(50);
 /// A connection may be closing just when a stream is opened on it, while another to the same peer stays.
 const ATTEMPTS: usize = 3;
 
@@ -192,8 +195,15 @@ impl P2p {
             .collect();
         let reached = dials.filter(|dialled| ready(dialled.is_ok())).count().await;
         if reached > 0 {
-            // A lookup of ourselves fills the table with our neighbourhood.
-            let _ = self.nearest(&self.peer.to_bytes()).await;
+            // A lookup of ourselves fills the table with our neighbourhood. That a peer routes is known when it has introduced
+            // itself, a moment after it was reached: until then there is nobody to ask.
+            for _ in 0..INTRODUCTIONS {
+                let nearest = self.nearest(&self.peer.to_bytes()).await;
+                if nearest.map_or(true, |nearest| !nearest.peers.is_empty()) {
+                    break;
+                }
+                self.clock.sleep(INTRODUCTION).await;
+            }
         }
         reached
     }

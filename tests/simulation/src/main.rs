@@ -19,6 +19,7 @@ mod nodes;
 mod plot;
 mod real;
 mod report;
+mod soak;
 mod swarm;
 #[cfg(test)]
 mod tests;
@@ -153,20 +154,45 @@ fn simulate(plan: &Plan) -> Result<Report, NetworkError> {
     Ok(report)
 }
 
+/// A day of visitors who come and go, in ten minutes.
+fn soak() -> ExitCode {
+    let visitors = soak::visitors_of_a_day();
+    let every = std::time::Duration::from_secs(10 * 60) / u32::try_from(visitors).unwrap_or(1);
+    match soak::run(visitors, every) {
+        Ok(soak) => {
+            println!(
+                "{soak:?}\ngrowth: {} bytes, of {} at most",
+                soak.growth(),
+                soak::GROWTH
+            );
+            let Some(problem) = soak.problem() else {
+                return ExitCode::SUCCESS;
+            };
+            eprintln!("soak: {problem}");
+        }
+        Err(error) => eprintln!("soak: {error}"),
+    }
+    ExitCode::FAILURE
+}
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let plan = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => Plan::full(),
-        ["--quick" | "--real"] => Plan::quick(),
+        ["--quick" | "--real" | "--soak"] => Plan::quick(),
         _ => {
             eprintln!(
                 "npm run simulate            everything; writes docs/scale.md and docs/images/scale.svg"
             );
             eprintln!("npm run simulate -- --quick 100 and 1000 nodes, in seconds; writes nothing");
             eprintln!("npm run simulate -- --real  the same, and 100 libp2p swarms");
+            eprintln!("npm run soak                a day of visitors in ten minutes; fails if memory grows");
             return ExitCode::from(2);
         }
     };
+    if arguments == ["--soak"] {
+        return soak();
+    }
     let measured = if arguments.is_empty() || arguments == ["--real"] {
         calibrate(CALIBRATION, REAL_LOOKUPS)
     } else {

@@ -1,8 +1,10 @@
 //! What a node does on any network of nodes: it publishes its offer, or finds those of others and plans a chain.
 
+use std::ops::Range;
+
 use kwaainet_network::record::{self, ModelRoot, RETURNED, Share, Signed, open};
 use kwaainet_network::route::{self, Chain, Offer};
-use kwaainet_network::{Address, Network, NetworkError};
+use kwaainet_network::{Address, Keypair, Network, NetworkError};
 
 use crate::keys::{SHARDS, buckets, provider_key};
 use crate::swarm::{BLOCKS, Provider, ROOT, Swarm, keys_of};
@@ -27,28 +29,47 @@ pub(crate) async fn publish(
     world: &World,
     provider: &Provider,
 ) -> Result<(), NetworkError> {
-    let Offer { start, end, .. } = provider.offer;
+    let Offer {
+        start,
+        end,
+        rps_milli,
+        ..
+    } = provider.offer;
+    let pair = keypair(world.seed(provider.node));
+    let record = signed(&pair, start..end, rps_milli, NOW_MS)?;
+    for key in keys_of(&provider.offer) {
+        node.publish(key, record.clone()).await?;
+    }
+    Ok(())
+}
+
+/// An offer as it is published, signed at a moment of Unix time.
+///
+/// # Errors
+/// If it is none that can be published.
+pub(crate) fn signed(
+    pair: &Keypair,
+    span: Range<u32>,
+    rps_milli: u32,
+    now_ms: u64,
+) -> Result<Vec<u8>, NetworkError> {
     let offer = record::Offer {
         model: ModelRoot(ROOT),
-        share: Share::Blocks(start..end),
+        share: Share::Blocks(span),
         dtype: String::new(),
-        inference_rps_milli: provider.offer.rps_milli,
+        inference_rps_milli: rps_milli,
         forward_rps_milli: 0,
         cache_left: 0,
         next_pings: Vec::new(),
         build: String::new(),
         addresses: Vec::new(),
     };
-    let pair = keypair(world.seed(provider.node));
     let signed = offer
         .to_bytes()
-        .and_then(|body| Signed::sign(&pair, 1, NOW_MS + record::LIFETIME_MS, &body))
-        .map_err(|error| NetworkError::Busy(error.to_string()))?
-        .into_bytes();
-    for key in keys_of(&provider.offer) {
-        node.publish(key, signed.clone()).await?;
-    }
-    Ok(())
+        .and_then(|body| Signed::sign(pair, now_ms, now_ms + record::LIFETIME_MS, &body));
+    signed
+        .map(Signed::into_bytes)
+        .map_err(|error| NetworkError::Busy(error.to_string()))
 }
 
 /// A node asks all shards of all buckets, dials whom it found, and plans a chain of those that answer.

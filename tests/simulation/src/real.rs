@@ -2,6 +2,7 @@
 //! simulated but that nodes leave; what is measured is not quite the same at every run, as real lookups race.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::future::{join_all, try_join_all};
@@ -47,16 +48,33 @@ pub(crate) struct Measured {
     pub(crate) hops: [usize; 2],
 }
 
-/// The machine's time, on a day that does not end: records are published and found at one moment.
-struct Wall(Instant);
+/// The machine's time; but records live by a wall clock that only goes on when it is told to.
+pub(crate) struct Wall {
+    began: Instant,
+    unix_ms: AtomicU64,
+}
+
+impl Wall {
+    #[expect(clippy::disallowed_methods, reason = "a program that measures")]
+    pub(crate) fn new() -> Self {
+        Self {
+            began: Instant::now(),
+            unix_ms: AtomicU64::new(NOW_MS),
+        }
+    }
+
+    pub(crate) fn advance(&self, time: Duration) {
+        self.unix_ms.fetch_add(time.as_millis() as u64, Ordering::Relaxed);
+    }
+}
 
 impl Clock for Wall {
     fn monotonic_ms(&self) -> f64 {
-        self.0.elapsed().as_secs_f64() * 1000.0
+        self.began.elapsed().as_secs_f64() * 1000.0
     }
 
     fn unix_ms(&self) -> u64 {
-        NOW_MS
+        self.unix_ms.load(Ordering::Relaxed)
     }
 
     fn sleep(&self, duration: Duration) -> BoxFuture<'_, ()> {
@@ -73,7 +91,7 @@ struct Nodes {
 impl Nodes {
     /// All nodes of a world meet.
     async fn join(world: &World, dice: &Dice) -> Result<Self, NetworkError> {
-        let clock: Arc<dyn Clock> = Arc::new(Wall(now()));
+        let clock: Arc<dyn Clock> = Arc::new(Wall::new());
         let (mut nodes, mut addresses): (Vec<Option<P2p>>, Vec<Vec<Address>>) = (Vec::new(), Vec::new());
         for node in 0..world.len() {
             let joined = start(world.seed(node as Node), &clock).await?;
@@ -119,12 +137,8 @@ impl Nodes {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a program that measures")]
-fn now() -> Instant {
-    Instant::now()
-}
-
-async fn start(seed: u64, clock: &Arc<dyn Clock>) -> Result<P2p, NetworkError> {
+/// A node that listens within this process.
+pub(crate) async fn start(seed: u64, clock: &Arc<dyn Clock>) -> Result<P2p, NetworkError> {
     let pair = keypair(seed);
     let theirs = identity::Keypair::ed25519_from_bytes(pair.seed()).map_err(|_| NetworkError::Closed)?;
     let noise = noise::Config::new(&theirs).map_err(|_| NetworkError::Closed)?;
@@ -152,6 +166,17 @@ async fn start(seed: u64, clock: &Arc<dyn Clock>) -> Result<P2p, NetworkError> {
     Ok(node)
 }
 
+/// # Errors
+/// If the machine has no threads left.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, NetworkError> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder
+        .worker_threads(2)
+        .enable_time()
+        .build()
+        .map_err(|error| NetworkError::Busy(error.to_string()))
+}
+
 /// Does on real nodes what the simulator does on its own, and compares.
 ///
 /// # Errors
@@ -162,23 +187,15 @@ pub(crate) fn measure(
     peers: usize,
     count: usize,
 ) -> Result<Measured, NetworkError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_time()
-        .build()
-        .map_err(|error| NetworkError::Busy(error.to_string()))?;
-    runtime.block_on(compare(world, gone, peers, count))
+    runtime()?.block_on(compare(world, gone, peers, count))
 }
 
 /// A node that has met one other runs so many lookups at once: requests of theirs that came to nothing, with nobody gone.
 #[cfg(test)]
 pub(crate) fn stranger(world: &World, lookups: u64) -> Result<u32, NetworkError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_time()
-        .build()
-        .map_err(|error| NetworkError::Busy(error.to_string()))?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         let nodes = Nodes::join(world, &Dice::new(5)).await?;
-        let clock: Arc<dyn Clock> = Arc::new(Wall(now()));
+        let clock: Arc<dyn Clock> = Arc::new(Wall::new());
         let node = start(u64::MAX, &clock).await?;
         let known = nodes.addresses[0].iter().filter_map(Address::split_peer);
         node.bootstrap(known.collect()).await;

@@ -178,3 +178,10 @@ fn all_lookups_of_a_search_at_once_miss_nobody() {
     let failures = real::stranger(&world, 24).unwrap();
     assert_eq!(failures, 0, "requests that were not even sent");
 }
+
+#[test]
+fn visitors_who_left_leave_nothing_behind() {
+    let soak = soak::run(200, std::time::Duration::ZERO).unwrap();
+    assert_eq!(soak.problem(), None, "{soak:?}");
+    assert!(soak.resident.len() >= 40 && soak.records > 0, "{soak:?}");
+}

@@ -231,7 +231,7 @@ fn a_bucket_with_enough_offers_is_asked_no_more_and_the_others_are_at_once() {
     assert_eq!(search(all.clone()).len(), 24, "nobody answers");
     // Answers come one by one, and for each the next key is asked: two thirds of them until seven buckets have enough.
     let asked = search(Vec::new());
-    assert!((40..=48).contains(&asked.len()), "{}", asked.len());
+    assert!((40..=52).contains(&asked.len()), "{}", asked.len());
     let last: Vec<_> = all.iter().skip(56).collect();
     assert!(
         last.iter().all(|key| asked.contains(key)),
