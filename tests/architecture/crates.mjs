@@ -26,7 +26,8 @@ export const layers = {
     "kwaainet-browser",
   ],
   "kwaainet-bindgen": [],
-  "kwaainet-simulation": [...core, "kwaainet-network"],
+  // Real nodes are what the simulated ones are compared with.
+  "kwaainet-simulation": [...core, "kwaainet-network", "kwaainet-p2p"],
   kwaainet: [...core, ...spokes, "kwaainet-node", "kwaainet-p2p", "kwaainet-webrtc"],
 };
 

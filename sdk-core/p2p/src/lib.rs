@@ -29,6 +29,6 @@ mod websocket;
 pub use behaviour::AGENT;
 pub use elsewhere::Elsewhere;
 pub use muxer::muxer;
-pub use network::{Contact, P2p, Parts, Setup, Spawn};
+pub use network::{Contact, Nearest, P2p, Parts, Setup, Spawn};
 pub use state::RelayLoad;
 pub use websocket::websocket_url;

@@ -32,6 +32,9 @@ const KEEPERS: usize = 20;
 const ASKED_AT_ONCE: usize = 10;
 /// A keeper that has not answered by then is left out. It is three round trips to the other side of the world.
 const KEEPER: Duration = Duration::from_secs(3);
+/// How often a node that has just joined looks whether it knows somebody who routes, and how long it waits in between.
+const INTRODUCTIONS: usize = 20;
+const INTRODUCTION: Duration = Duration::from_millis(50);
 /// A connection may be closing just when a stream is opened on it, while another to the same peer stays.
 const ATTEMPTS: usize = 3;
 
@@ -71,6 +74,17 @@ pub struct Setup {
     pub ping_every: Option<Duration>,
     /// How long a connection without streams stays open.
     pub idle: Option<Duration>,
+}
+
+/// Who is nearest to a key, and what finding them took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nearest {
+    /// At most 20 that answered, and where they say that they are reached; the nearest comes first.
+    pub peers: Vec<(PeerId, Vec<Address>)>,
+    /// Peers that were asked.
+    pub requests: u32,
+    /// Those of them that did not answer.
+    pub failures: u32,
 }
 
 /// What a host lends.
@@ -181,8 +195,15 @@ impl P2p {
             .collect();
         let reached = dials.filter(|dialled| ready(dialled.is_ok())).count().await;
         if reached > 0 {
-            // A lookup of ourselves fills the table with our neighbourhood.
-            let _ = self.closest(&self.peer.to_bytes()).await;
+            // A lookup of ourselves fills the table with our neighbourhood. That a peer routes is known when it has introduced
+            // itself, a moment after it was reached: until then there is nobody to ask.
+            for _ in 0..INTRODUCTIONS {
+                let nearest = self.nearest(&self.peer.to_bytes()).await;
+                if nearest.map_or(true, |nearest| !nearest.peers.is_empty()) {
+                    break;
+                }
+                self.clock.sleep(INTRODUCTION).await;
+            }
         }
         reached
     }
@@ -219,8 +240,11 @@ impl P2p {
             .map_err(|_| NetworkError::Closed)
     }
 
-    /// The peers nearest to a key, of those that can be found.
-    async fn closest(&self, key: &[u8]) -> Result<Vec<(PeerId, Vec<Address>)>, NetworkError> {
+    /// The peers nearest to a key, of those that can be found: the lookup under everything that is published or found.
+    ///
+    /// # Errors
+    /// [`NetworkError::Closed`].
+    pub async fn nearest(&self, key: &[u8]) -> Result<Nearest, NetworkError> {
         let (reply, answer) = oneshot::channel();
         self.command(Command::Closest {
             key: key.to_vec(),
@@ -420,7 +444,7 @@ impl Network for P2p {
                     protocol: RECORDS.name,
                 });
             }
-            let keepers = self.closest(&key.0).await?;
+            let keepers = self.nearest(&key.0).await?.peers;
             let request = RecordsMessage::Store { key, record };
             let asked: FuturesUnordered<_> = keepers
                 .into_iter()
@@ -443,7 +467,7 @@ impl Network for P2p {
 
     fn find(&self, key: RecordKey, limit: usize) -> BoxFuture<'_, Result<Vec<Vec<u8>>, NetworkError>> {
         boxed(async move {
-            let keepers = self.closest(&key.0).await?;
+            let keepers = self.nearest(&key.0).await?.peers;
             let own = self.keeper.get(key, limit);
             if keepers.is_empty() && own.is_empty() {
                 return Err(NetworkError::Busy("no peer can be asked".to_owned()));

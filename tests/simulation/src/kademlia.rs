@@ -13,8 +13,8 @@ use crate::world::{Node, World};
 pub(crate) const K: usize = 20;
 /// Round trips until a stranger has answered: TCP, Noise with the muxer, the question. A peer that is connected: one.
 pub(crate) const STRANGER: u64 = 3;
-/// Until a node that does not answer is given up.
-const TIMEOUT_US: u64 = 5_000_000;
+/// Until a node that does not answer is given up: as long as real nodes give a handshake (sdk-core/p2p/src/driver/mod.rs).
+pub(crate) const TIMEOUT_US: u64 = 8_000_000;
 /// Questions that a node has open at once, over all its lookups: a browser's node has no more connections.
 pub(crate) const OPEN: usize = 64;
 
@@ -92,6 +92,10 @@ enum State {
 }
 
 /// One iterative lookup: it asks the nearest nodes that it has heard of until the [`K`] nearest have answered.
+///
+/// While one of those is waited for, it goes on with nodes that are farther away, and when answers bring nobody nearer
+/// any more, it asks up to [`K`] at once. That is what libp2p's does (`ClosestPeersIter` of libp2p-kad 0.48): without it,
+/// the lookups here needed a fifth to a quarter fewer requests than those of real swarms.
 pub(crate) struct Lookup {
     /// Who looks, and does not ask itself.
     node: Node,
@@ -99,11 +103,18 @@ pub(crate) struct Lookup {
     /// Sorted by distance.
     heard: Vec<(u64, Node, State)>,
     in_flight: usize,
+    /// Answers in a row that brought nobody nearer.
+    in_vain: usize,
     stopped: bool,
 }
 
 impl Lookup {
-    fn hear(&mut self, world: &World, nodes: &[Node]) {
+    /// Whether one of these is news, and among the nearest.
+    fn hear(&mut self, world: &World, nodes: &[Node]) -> bool {
+        let few = self.heard.len() < K;
+        let farthest = self.heard.get(K - 1).or(self.heard.last());
+        let farthest = farthest.map_or(u64::MAX, |(distance, ..)| *distance);
+        let mut nearer = few;
         for node in nodes.iter().filter(|node| **node != self.node) {
             let distance = world.ids[*node as usize] ^ self.target;
             if let Err(at) = self
@@ -111,8 +122,16 @@ impl Lookup {
                 .binary_search_by_key(&distance, |(distance, ..)| *distance)
             {
                 self.heard.insert(at, (distance, *node, State::Heard));
+                nearer |= distance < farthest;
             }
         }
+        nearer
+    }
+
+    /// Takes an answer.
+    fn answered(&mut self, world: &World, names: &[Node]) {
+        let nearer = self.hear(world, names);
+        self.in_vain = if nearer { 0 } else { self.in_vain + 1 };
     }
 
     /// The nearest that have not failed: those that must answer.
@@ -123,8 +142,17 @@ impl Lookup {
             .take(K)
     }
 
-    fn next(&mut self) -> Option<Node> {
-        let (_, node, state) = self.front().find(|(.., state)| *state == State::Heard)?;
+    /// Whom to ask next, with so many requests in flight at most.
+    fn next(&mut self, alpha: usize) -> Option<Node> {
+        let room = if self.in_vain >= alpha {
+            K.max(alpha)
+        } else {
+            alpha
+        };
+        if self.in_flight >= room || self.is_done() {
+            return None;
+        }
+        let (_, node, state) = self.heard.iter_mut().find(|(.., state)| *state == State::Heard)?;
         *state = State::Asked;
         Some(*node)
     }
@@ -214,6 +242,7 @@ impl<'a> Finder<'a> {
             target,
             heard: Vec::new(),
             in_flight: 0,
+            in_vain: 0,
             stopped: false,
         };
         lookup.hear(self.world, &nearest_known(self.world, self.node, target));
@@ -244,10 +273,12 @@ impl<'a> Finder<'a> {
     /// Asks one question for a lookup, if there is one and room for it.
     fn ask_one(&mut self, number: usize) -> bool {
         let lookup = &mut self.lookups[number];
-        if lookup.stopped || lookup.in_flight >= self.alpha || self.open >= OPEN {
+        if lookup.stopped || self.open >= OPEN {
             return false;
         }
-        let Some(node) = lookup.next() else { return false };
+        let Some(node) = lookup.next(self.alpha) else {
+            return false;
+        };
         lookup.in_flight += 1;
         self.open += 1;
         self.requests += 1;
@@ -285,7 +316,9 @@ impl<'a> Finder<'a> {
             };
             let lookup = &mut self.lookups[number];
             lookup.settle(self.world, node, state);
-            lookup.hear(self.world, &names);
+            if state == State::Answered {
+                lookup.answered(self.world, &names);
+            }
             self.open -= 1;
             let done = lookup.is_done();
             if done {

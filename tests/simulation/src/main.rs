@@ -15,8 +15,11 @@ mod kademlia;
 mod keys;
 mod lookups;
 mod memory;
+mod nodes;
 mod plot;
+mod real;
 mod report;
+mod soak;
 mod swarm;
 #[cfg(test)]
 mod tests;
@@ -27,6 +30,7 @@ use std::process::ExitCode;
 use dice::Dice;
 use keys::SHARDS;
 use kwaainet_network::NetworkError;
+use real::Measured;
 use report::{Case, Report};
 use swarm::{Swarm, Way};
 use world::World;
@@ -37,6 +41,9 @@ const ALPHAS: [usize; 2] = [3, 10];
 const GONE: [f64; 3] = [0.0, 0.1, 0.3];
 /// Nodes of the calibration, which as many real ones can be compared with.
 const CALIBRATION: usize = 100;
+
+/// Lookups between real swarms, for each share that has left.
+const REAL_LOOKUPS: usize = 300;
 
 /// Peers that serve a model that many want, and one that few want; at most half of all nodes.
 const POPULAR: usize = 1000;
@@ -73,6 +80,16 @@ impl Plan {
             balance: vec![30],
         }
     }
+}
+
+/// Compares the simulator with real swarms: their numbers are measured, and differ a little from run to run.
+fn calibrate(nodes: usize, lookups: usize) -> Result<Vec<Measured>, NetworkError> {
+    let world = World::new(nodes, 1, |seed| world::keypair(seed).peer_id());
+    let measure = |gone: f64| {
+        eprintln!("calibration: {nodes} libp2p swarms, {:.0} % gone", gone * 100.0);
+        real::measure(&world, gone, nodes / 2, lookups)
+    };
+    GONE.into_iter().map(measure).collect()
 }
 
 /// Runs everything. The same plan gives the same report.
@@ -137,20 +154,57 @@ fn simulate(plan: &Plan) -> Result<Report, NetworkError> {
     Ok(report)
 }
 
+/// A day of visitors who come and go, in ten minutes.
+fn soak() -> ExitCode {
+    let visitors = soak::visitors_of_a_day();
+    let every = std::time::Duration::from_secs(10 * 60) / u32::try_from(visitors).unwrap_or(1);
+    match soak::run(visitors, every) {
+        Ok(soak) => {
+            println!(
+                "{soak:?}\ngrowth: {} bytes, of {} at most",
+                soak.growth(),
+                soak::GROWTH
+            );
+            let Some(problem) = soak.problem() else {
+                return ExitCode::SUCCESS;
+            };
+            eprintln!("soak: {problem}");
+        }
+        Err(error) => eprintln!("soak: {error}"),
+    }
+    ExitCode::FAILURE
+}
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let plan = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => Plan::full(),
-        ["--quick"] => Plan::quick(),
+        ["--quick" | "--real" | "--soak"] => Plan::quick(),
         _ => {
             eprintln!(
                 "npm run simulate            everything; writes docs/scale.md and docs/images/scale.svg"
             );
             eprintln!("npm run simulate -- --quick 100 and 1000 nodes, in seconds; writes nothing");
+            eprintln!("npm run simulate -- --real  the same, and 100 libp2p swarms");
+            eprintln!("npm run soak                a day of visitors in ten minutes; fails if memory grows");
             return ExitCode::from(2);
         }
     };
-    let report = match simulate(&plan) {
+    if arguments == ["--soak"] {
+        return soak();
+    }
+    let measured = if arguments.is_empty() || arguments == ["--real"] {
+        calibrate(CALIBRATION, REAL_LOOKUPS)
+    } else {
+        Ok(Vec::new())
+    };
+    let report = simulate(&plan).and_then(|report| {
+        Ok(Report {
+            measured: measured?,
+            ..report
+        })
+    });
+    let report = match report {
         Ok(report) => report,
         Err(error) => {
             eprintln!("simulation: {error}");

@@ -4,10 +4,11 @@ use std::fmt::Write;
 
 use crate::balance::Course;
 use crate::discoveries::Discoveries;
-use crate::kademlia::OPEN;
+use crate::kademlia::{K, OPEN, TIMEOUT_US};
 use crate::keys::{BUCKET, SHARDS};
 use crate::lookups::Lookups;
 use crate::memory::Calibration;
+use crate::real::{ALPHA, Measured};
 use crate::swarm::{ALIVE, ASKED, BLOCKS, ENOUGH, Published, Way};
 use crate::{CALIBRATION, FEW_SHARDS, POPULAR, RARE, RARE_MODELS};
 
@@ -45,6 +46,8 @@ pub(crate) struct Report {
     pub(crate) cases: Vec<Case>,
     pub(crate) calibrations: Vec<(Way, Calibration)>,
     pub(crate) courses: Vec<(f64, Course)>,
+    /// Real swarms; none if they were not asked for.
+    pub(crate) measured: Vec<Measured>,
 }
 
 const COMMAND: &str = "`npm run simulate`";
@@ -55,6 +58,10 @@ fn seconds([median, most]: [u64; 2]) -> String {
 
 fn share(part: usize, whole: usize) -> String {
     format!("{:.1} %", 100.0 * part as f64 / whole.max(1) as f64)
+}
+
+fn yes(so: bool) -> &'static str {
+    if so { "yes" } else { "**no**" }
 }
 
 pub(crate) fn percent(gone: f64) -> String {
@@ -154,17 +161,85 @@ impl Report {
     }
 
     fn calibration(&self) -> String {
-        let mut text = "| nodes | gone | alpha | offers found: simulated | on `MemoryNetwork` | the same chain | 100 libp2p swarms |\n|---:|---:|---:|---:|---:|---|---|\n".to_owned();
+        let mut text = "| nodes | gone | alpha | offers found: simulated | on `MemoryNetwork` | the same chain |\n|---:|---:|---:|---:|---:|---|\n".to_owned();
         for (way, calibration) in &self.calibrations {
-            let [simulated, real] = calibration.found;
-            let same = if calibration.same_chain { "yes" } else { "**no**" };
+            let [simulated, kept] = calibration.found;
+            let same = yes(calibration.same_chain);
             let (gone, alpha) = (percent(way.gone), way.alpha);
             let _ = writeln!(
                 text,
-                "| {CALIBRATION} | {gone} | {alpha} | {simulated} | {real} | {same} | **missing** |"
+                "| {CALIBRATION} | {gone} | {alpha} | {simulated} | {kept} | {same} |"
             );
         }
         text
+    }
+
+    /// Simulated and real beside each other.
+    fn measured(&self) -> String {
+        let columns = [
+            "gone",
+            "requests per lookup: simulated",
+            "real",
+            "real / simulated",
+            "of the real, unanswered",
+            "targets found: simulated",
+            "real",
+            "requests for all 40 keys: simulated",
+            "real",
+            "real / simulated",
+            "offers found: simulated",
+            "real",
+            "hops of the chain: simulated",
+            "real",
+            "the same chain",
+        ];
+        let mut text = format!(
+            "| {} |\n|{}---|\n",
+            columns.join(" | "),
+            "---:|".repeat(columns.len() - 1)
+        );
+        for measured in &self.measured {
+            let found = measured.found.map(|found| share(found, measured.lookups));
+            let _ = writeln!(
+                text,
+                "| {} | {:.1} | {:.1} | {:.2} | {:.1} | {} | {} | {} | {} | {:.2} | {} | {} | {} | {} | {} |",
+                percent(measured.gone),
+                measured.requests[0],
+                measured.requests[1],
+                measured.requests[1] / measured.requests[0],
+                measured.failures,
+                found[0],
+                found[1],
+                measured.search[0],
+                measured.search[1],
+                measured.search[1] as f64 / measured.search[0] as f64,
+                measured.offers[0],
+                measured.offers[1],
+                measured.hops[0],
+                measured.hops[1],
+                yes(measured.same_chain),
+            );
+        }
+        text
+    }
+
+    /// The difference in a line, to stand beside what is simulated.
+    fn difference(&self) -> String {
+        let ratios: Vec<String> = self
+            .measured
+            .iter()
+            .map(|measured| {
+                let ratio = measured.requests[1] / measured.requests[0];
+                format!("{ratio:.2} with {} gone", percent(measured.gone))
+            })
+            .collect();
+        if ratios.is_empty() {
+            return "calibration: not measured in this run".to_owned();
+        }
+        format!(
+            "calibration at {CALIBRATION} nodes, alpha {ALPHA}: real / simulated requests = {}",
+            ratios.join(", ")
+        )
     }
 
     fn balance(&self) -> String {
@@ -189,7 +264,8 @@ impl Report {
     /// What is printed.
     pub(crate) fn tables(&self) -> String {
         let parts = [
-            ("Calibration", self.calibration()),
+            ("Against `MemoryNetwork`", self.calibration()),
+            ("Against libp2p swarms (measured)", self.measured()),
             ("Lookups", self.lookups()),
             (
                 "A popular model, from nothing to a chain",
@@ -202,7 +278,7 @@ impl Report {
             ("Publishing", self.publishing()),
             ("Placement", self.balance()),
         ];
-        let mut text = "SIMULATION. The calibration against 100 real libp2p swarms is missing.\n".to_owned();
+        let mut text = format!("SIMULATION; {}.\n", self.difference());
         for (title, table) in parts {
             let _ = write!(text, "\n{title}\n\n{table}");
         }
@@ -231,7 +307,7 @@ impl Report {
 
 - From 1,000 to {} nodes a lookup grows from {:.1} to {:.1} requests (alpha 3, nobody gone).
 - Departed nodes cost more than size does: at {} nodes with 30 % gone, a whole lookup takes {:.1} s instead of {:.1} s,
-  because it waits for 5 s again and again. With alpha 10 it takes {:.1} s.
+  because it waits for {} s again and again. With alpha 10 it takes {:.1} s.
 - A finder that stops when it has enough offers waits less: there, with alpha 3, it has planned a chain through the
   popular model after {:.1} s. Through the rare one after {:.1} s if it asks all shards at once, and {:.1} s if a few at a time.
 
@@ -242,6 +318,7 @@ impl Report {
             thousands(most),
             median(gone.lookups.full),
             median(large.lookups.full),
+            TIMEOUT_US / 1_000_000,
             median(wide.lookups.full),
             median(gone.popular[1].planned),
             median(gone.rare[1].planned),
@@ -251,14 +328,15 @@ impl Report {
 
     /// What is written to docs/scale.md.
     pub(crate) fn page(&self) -> String {
+        let (difference, timeout) = (self.difference(), TIMEOUT_US / 1_000_000);
         let mut page = format!(
             "# Scale
 
-Written by {COMMAND}. **Everything on this page is simulated**: no number here was measured on a network. Times are
-simulated seconds, median / 95th percentile unless said otherwise, and the same on every machine.
-
-**The calibration against 100 real libp2p swarms is missing.** Until it is here, read the times as what follows from the
-model below, and not as what a user will see. The rows of 100 nodes are there to be compared with those swarms.
+Written by {COMMAND}. **Everything on this page is simulated**, but for what is called real in \"Calibration\": that was
+measured between {CALIBRATION} libp2p swarms, and differs a little from run to run. Times are simulated seconds, median /
+95th percentile unless said otherwise, and the same on every machine. They are not calibrated: swarms in one process
+have no distance between them, and who has left there refuses at once. Numbers of requests are:
+{difference}.
 
 ![Simulated seconds until enough offers of a rare model are found, by number of nodes](images/scale.svg)
 
@@ -271,9 +349,13 @@ model below, and not as what a user will see. The rows of 100 nodes are there to
 - The earth: nine regions, light in fibre on routes that are half again as long as the great circle, 4 to 30 ms for each
   node's last mile. A stranger takes three round trips to answer, a connected peer one.
 - \"Gone\": this share of the nodes that the routing tables name has left, without a word. A question to one of them takes
-  5 s. Half of them left after the records were published: their records are still found, and those that they kept are lost.
+  {timeout} s. Half of them left after the records were published: their records are still found, and those that they kept are lost.
 - The model: {BLOCKS} blocks; peers serve 8 to 40 of them each and compute 20 to 400 blocks a second. Records are kept by
   {BUCKET} blocks in {SHARDS} shards.
+- A lookup goes on as libp2p's does: past the nearest while one of them is waited for, and with {K} requests at once when
+  answers bring nobody nearer.
+- **Records come with the answers of a lookup. Real nodes do not do that yet**: they end the lookup, then ask its {K} nearest.
+  So their search takes at least as long as \"all 20 nearest\" does, or until the lookup is given up.
 - A finder's lookups take turns, those of a bucket end when each of its blocks is offered by {ENOUGH} peers, and all when that
   is so for all blocks. Then it asks up to {ASKED} of the peers for a sign of life, and plans when each block is served by
   {ALIVE} that gave one, or after 1 s.
@@ -290,7 +372,7 @@ model below, and not as what a user will see. The rows of 100 nodes are there to
         let rare = format!("The same for a model that {RARE} peers serve, over {RARE_MODELS} such models.");
         let parts = [
             (
-                "Calibration at 100 nodes",
+                "Against `MemoryNetwork`",
                 "The same peers, offers, keys and departures on 100 nodes of `MemoryNetwork`, which keeps every record and takes no\n\
                  time: what is found and planned can be compared, and neither how long it takes nor how many requests it needs.",
                 self.calibration(),
@@ -325,10 +407,26 @@ model below, and not as what a user will see. The rows of 100 nodes are there to
                 self.balance(),
             ),
         ];
-        for (title, text, table) in parts {
+        if !self.measured.is_empty() {
+            let lookups = self.measured[0].lookups;
             let _ = write!(
                 page,
-                "## {title}\n\n{text}\n\nSimulated by {COMMAND}:\n\n{table}\n"
+                "## Calibration against {CALIBRATION} libp2p swarms\n\n\
+                 {CALIBRATION} nodes of `kwaainet_p2p` with its own settings (alpha {ALPHA}) in one process, over libp2p's transport in memory:\n\
+                 the same ids, offers, keys and departures. {lookups} lookups from and for the same nodes, those of all keys of the popular\n\
+                 model, then all its records, dials to all who published them, and a plan. \"Unanswered\" are those who have left.\n\n\
+                 Simulated and **measured** by {COMMAND}:\n\n{}\n",
+                self.measured()
+            );
+        }
+        for (title, text, table) in parts {
+            let beside = match title {
+                "Placement" | "Against `MemoryNetwork`" => String::new(),
+                _ => format!(" ({difference})"),
+            };
+            let _ = write!(
+                page,
+                "## {title}\n\n{text}\n\nSimulated by {COMMAND}{beside}:\n\n{table}\n"
             );
         }
         page.truncate(page.trim_end().len());

@@ -127,6 +127,15 @@ impl<'a> Swarm<'a> {
         }
     }
 
+    /// The number of a provider.
+    pub(crate) fn number(&self, peer: PeerId) -> Option<u16> {
+        let at = self
+            .providers
+            .iter()
+            .position(|provider| provider.offer.peer == peer)?;
+        u16::try_from(at).ok()
+    }
+
     /// What publishing came to.
     pub(crate) fn published(&self) -> Published {
         Published {

@@ -11,6 +11,7 @@ use libp2p::{Multiaddr, identify, kad, ping, relay};
 use super::{Connection, Driver, root, why};
 use crate::behaviour::{BehaviourEvent, KAD};
 use crate::ids;
+use crate::network::Nearest;
 use crate::state::Connected;
 
 /// Addresses that a peer may say it listens at.
@@ -114,9 +115,9 @@ impl Driver {
             SwarmEvent::Behaviour(BehaviourEvent::Kad(kad::Event::OutboundQueryProgressed {
                 id,
                 result: kad::QueryResult::GetClosestPeers(result),
+                stats,
                 step,
-                ..
-            })) if step.last => self.found(id, result),
+            })) if step.last => self.found(id, result, &stats),
             _ => {}
         }
     }
@@ -227,7 +228,7 @@ impl Driver {
         }
     }
 
-    fn found(&mut self, query: kad::QueryId, result: kad::GetClosestPeersResult) {
+    fn found(&mut self, query: kad::QueryId, result: kad::GetClosestPeersResult, stats: &kad::QueryStats) {
         let Some(reply) = self.lookups.remove(&query) else {
             return;
         };
@@ -239,7 +240,11 @@ impl Driver {
             let addresses = info.addrs.iter().take(MOST_ADDRESSES).filter_map(ids::address);
             Some((ids::ours(&info.peer_id)?, addresses.collect()))
         };
-        drop(reply.send(peers.into_iter().filter_map(known).collect()));
+        drop(reply.send(Nearest {
+            peers: peers.into_iter().filter_map(known).collect(),
+            requests: stats.num_requests(),
+            failures: stats.num_failures(),
+        }));
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::channel::{mpsc, oneshot};
 use futures::{FutureExt, StreamExt};
-use kwaainet_network::{Address, Keypair, NetworkError, PeerId};
+use kwaainet_network::{Keypair, NetworkError, PeerId};
 use kwaainet_platform::{BoxFuture, Clock, boxed};
 use libp2p::allow_block_list::NotAllowed;
 use libp2p::core::transport::timeout::TransportTimeout;
@@ -21,7 +21,7 @@ use libp2p::{Multiaddr, Swarm, kad, noise, relay, swarm};
 use crate::behaviour::Behaviour;
 use crate::gate::Gate;
 use crate::ids;
-use crate::network::{Contact, Parts, Setup, Spawn};
+use crate::network::{Contact, Nearest, Parts, Setup, Spawn};
 use crate::places::{Lost, Places};
 use crate::state::Shared;
 use crate::substreams::{OpenReply, Served};
@@ -35,7 +35,7 @@ const HANDSHAKE: Duration = Duration::from_secs(8);
 const REST: Duration = Duration::from_secs(15);
 
 type DialReply = oneshot::Sender<Result<(), String>>;
-type ClosestReply = oneshot::Sender<Vec<(PeerId, Vec<Address>)>>;
+type ClosestReply = oneshot::Sender<Nearest>;
 
 /// A connection that a handle asks for.
 #[derive(Debug)]

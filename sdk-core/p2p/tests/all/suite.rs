@@ -1,9 +1,11 @@
 //! libp2p over TCP on this machine does what every network must do.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::common::{Tokio, node};
 use kwaainet_network::Network as _;
+use kwaainet_p2p::P2p;
 use kwaainet_testkit::{End, network_suite};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -43,4 +45,46 @@ async fn a_wrong_peer_at_an_address_is_named() {
         .to_string();
     assert!(error.contains(&third.local_peer().to_string()), "{error}");
     assert!(one.peers().is_empty());
+}
+
+/// Nodes that have all met, over the first of them.
+async fn met(count: usize) -> Vec<P2p> {
+    let mut nodes: Vec<P2p> = Vec::new();
+    for _ in 0..count {
+        let next = node(true).await;
+        if let Some(first) = nodes.first() {
+            let known = first.addresses().remove(0).split_peer().unwrap();
+            assert_eq!(next.bootstrap(vec![known]).await, 1);
+        }
+        nodes.push(next);
+    }
+    for node in &nodes {
+        let nearest = node.nearest(b"any").await.unwrap();
+        assert!(nearest.peers.len() >= count - 2, "{nearest:?}");
+    }
+    nodes
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn peers_that_fell_silent_do_not_use_up_a_search() {
+    let mut nodes = met(12).await;
+    let mut silent = vec![];
+    for gone in nodes.split_off(6) {
+        let (_, at) = gone.addresses().remove(0).split_peer().unwrap();
+        let port: u16 = at.as_str().rsplit('/').next().unwrap().parse().unwrap();
+        drop(gone);
+        // Connections are accepted, and nobody is behind them. The port is free as soon as the node has noticed.
+        silent.push(loop {
+            match std::net::TcpListener::bind(("127.0.0.1", port)) {
+                Ok(listener) => break listener,
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        });
+    }
+    let began = tokio::time::Instant::now();
+    let nearest = nodes[1].nearest(b"any").await.unwrap();
+    assert_eq!(nearest.peers.len(), 5, "{nearest:?}");
+    // A search ends after 10 seconds, and those who were found have 3 to answer.
+    assert!(began.elapsed() < Duration::from_secs(7), "{:?}", began.elapsed());
+    drop(silent);
 }

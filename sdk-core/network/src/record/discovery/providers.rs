@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::channel::oneshot;
-use futures::future::{join, join_all, select};
+use futures::future::{join, join_all, ready, select};
 use futures::stream::{self, StreamExt};
 use kwaainet_platform::{Clock, MaybeSend, MaybeSync, Random};
 
@@ -13,8 +13,10 @@ use super::{Discovery, Now, Provider};
 use crate::Network;
 use crate::record::{Offer, RecordError, SHARDS};
 
-/// Keys that are asked at once: all shards of a bucket. A dead peer on the way holds one of them up, not the search.
-const AT_ONCE: usize = SHARDS as usize;
+/// Keys that are asked at once: three shards of each bucket of the largest open models (128 blocks), all shards of one of
+/// 48. A dead peer on the way holds one of them up, not the search. Each is a lookup with up to 20 requests in flight,
+/// for which the transport must have room.
+const AT_ONCE: usize = 3 * SHARDS as usize;
 /// What was not answered by then is asked again later. In a simulation of a million nodes of which 30 % were gone, 95 %
 /// of lookups had found their target after 6.8 s with three requests at once, and after 1.9 s with ten.
 const LONGEST_SEARCH: Duration = Duration::from_secs(10);
@@ -125,7 +127,7 @@ impl Providers {
         self.discovery().published(worked, now, &*self.random);
     }
 
-    /// Searches if that is due: asks several shards at once, and stops as soon as there is enough.
+    /// Searches if that is due: asks several shards at once, those of a bucket until there is enough for it.
     pub async fn search(&self) {
         let now = self.now();
         let keys = self.discovery().questions(now, &*self.random);
@@ -135,7 +137,8 @@ impl Providers {
             async move { (key, found.await) }
         };
         let asking = pin!(async {
-            let mut answers = pin!(stream::iter(keys).map(ask).buffer_unordered(AT_ONCE));
+            let wanted = stream::iter(keys).filter(|key| ready(self.discovery().wants(*key)));
+            let mut answers = pin!(wanted.map(ask).buffer_unordered(AT_ONCE));
             while let Some((key, found)) = answers.next().await {
                 let now = self.now();
                 // Whoever could not be asked has nothing to say; the search is repeated soon if there is not enough.

@@ -129,8 +129,8 @@ fn what_runs_renews_tells_of_changes_and_publishes_a_new_offer_at_once() {
     assert_eq!(told.lock().unwrap().last(), Some(&vec![]), "withdrawn");
 }
 
-/// A network in which some keys are never answered.
-struct Deaf(crate::MemoryNetwork, Vec<RecordKey>);
+/// A network in which some keys are never answered; and how often it was asked.
+struct Deaf(crate::MemoryNetwork, Vec<RecordKey>, Arc<Mutex<Vec<RecordKey>>>);
 
 impl Network for Deaf {
     fn local_peer(&self) -> PeerId {
@@ -162,6 +162,7 @@ impl Network for Deaf {
         self.0.publish(key, record)
     }
     fn find(&self, key: RecordKey, limit: usize) -> BoxFuture<'_, Result<Vec<Vec<u8>>, NetworkError>> {
+        self.2.lock().unwrap().push(key);
         if self.1.contains(&key) {
             return boxed(futures::future::pending());
         }
@@ -180,7 +181,7 @@ fn shards_that_do_not_answer_hold_nobody_up() {
     let searcher = |silent: std::ops::Range<u8>| {
         let silent = silent.map(|shard| provider_key(MODEL, 0, shard)).collect();
         Providers::new(
-            Arc::new(Deaf(hub.join(&me), silent)),
+            Arc::new(Deaf(hub.join(&me), silent, Arc::default())),
             Arc::clone(&clock) as Arc<dyn Clock>,
             Arc::new(SeededRandom::new(1)),
             Discovery::new(me.clone(), MODEL, SPAN).unwrap(),
@@ -199,6 +200,43 @@ fn shards_that_do_not_answer_hold_nobody_up() {
     clock.0.advance(Duration::from_secs(11));
     assert!(search.now_or_never().is_some());
     assert!(more_are_silent.known().len() >= 8);
+}
+
+#[test]
+fn a_bucket_with_enough_offers_is_asked_no_more_and_the_others_are_at_once() {
+    const BUCKETS: u32 = 8;
+    let (hub, clock) = (MemoryHub::default(), Arc::new(ManualClock::new(NOW)));
+    let most = Share::Blocks(0..(BUCKETS - 1) * BUCKET);
+    for number in 0..60 {
+        let node = node_of(&hub, &clock, number);
+        node.set_offer(Some(offer(most.clone()))).unwrap();
+        block_on(node.renew());
+    }
+    let me = keypair(1000);
+    let all: Vec<RecordKey> = (0..BUCKETS)
+        .flat_map(|bucket| (0..SHARDS).map(move |shard| provider_key(MODEL, bucket, shard)))
+        .collect();
+    let search = |silent: Vec<RecordKey>| {
+        let asked: Arc<Mutex<Vec<RecordKey>>> = Arc::default();
+        let providers = Providers::new(
+            Arc::new(Deaf(hub.join(&me), silent, Arc::clone(&asked))),
+            Arc::new(SleepyClock(ManualClock::new(NOW))),
+            Arc::new(SeededRandom::new(1)),
+            Discovery::new(me.clone(), MODEL, Share::Blocks(0..BUCKETS * BUCKET)).unwrap(),
+        );
+        let _ = providers.search().now_or_never();
+        let asked = asked.lock().unwrap().clone();
+        asked
+    };
+    assert_eq!(search(all.clone()).len(), 24, "nobody answers");
+    // Answers come one by one, and for each the next key is asked: two thirds of them until seven buckets have enough.
+    let asked = search(Vec::new());
+    assert!((40..=52).contains(&asked.len()), "{}", asked.len());
+    let last: Vec<_> = all.iter().skip(56).collect();
+    assert!(
+        last.iter().all(|key| asked.contains(key)),
+        "of what nobody offers, everything"
+    );
 }
 
 #[test]
