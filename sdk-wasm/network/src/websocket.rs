@@ -105,6 +105,13 @@ fn refused(url: &str, error: &JsValue) -> io::Error {
     ))
 }
 
+/// Opened, message, closed.
+type Listeners = (
+    Closure<dyn FnMut()>,
+    Closure<dyn FnMut(MessageEvent)>,
+    Closure<dyn FnMut(CloseEvent)>,
+);
+
 /// A connection over WebSocket.
 pub(crate) struct Connection(SendWrapper<Socket>);
 
@@ -114,11 +121,7 @@ struct Socket {
     heard: Rc<RefCell<Heard>>,
     /// Runs while more is unsent than a writer may add to.
     sending: Option<LocalBoxFuture<'static, ()>>,
-    _listeners: (
-        Closure<dyn FnMut()>,
-        Closure<dyn FnMut(MessageEvent)>,
-        Closure<dyn FnMut(CloseEvent)>,
-    ),
+    _listeners: Listeners,
 }
 
 /// What the browser has told, and who waits for it.
