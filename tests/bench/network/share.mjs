@@ -74,11 +74,11 @@ async function fetched(known) {
     await tab.choose(...(known.length > 0 ? HELPFUL : HELPFUL.slice(0, 2)));
     // What joining takes is measured for itself (wire.mjs).
     await until("joining", async () => {
-      const [{ purposes }, { state, peers }] = await tab.page.evaluate(() =>
-        Promise.all([window.kwaainet.consent.status(), window.kwaainet.network.status()]),
-      );
+      const { purposes } = await tab.page.evaluate(() => window.kwaainet.consent.status());
       if (known.length === 0) return purposes.length > 0;
-      return purposes.includes("helpOthers") && state === "joined" && peers.length >= known.length;
+      if (!purposes.includes("helpOthers")) return false;
+      const { state, peers } = await tab.page.evaluate(() => window.kwaainet.network.status());
+      return state === "joined" && peers.length >= known.length;
     });
     return await tab.page.evaluate(async () => {
       const began = performance.now();
