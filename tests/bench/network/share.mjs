@@ -7,7 +7,6 @@ import { cpSync, createReadStream, mkdtempSync, readFileSync, rmSync } from "nod
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { slow } from "../../e2e/support/sites.mjs";
 import {
@@ -73,13 +72,14 @@ async function fetched(known) {
     const attributes = known.length > 0 ? { bootstrap: known.join(",") } : {};
     const tab = await visitor.open({ attributes });
     await tab.choose(...(known.length > 0 ? HELPFUL : HELPFUL.slice(0, 2)));
-    const joined = async () => {
+    // What joining takes is measured for itself (wire.mjs).
+    await until("joining", async () => {
+      const { purposes } = await tab.page.evaluate(() => window.kwaainet.consent.status());
+      if (known.length === 0) return purposes.length > 0;
+      if (!purposes.includes("helpOthers")) return false;
       const { state, peers } = await tab.page.evaluate(() => window.kwaainet.network.status());
       return state === "joined" && peers.length >= known.length;
-    };
-    // What joining takes is measured for itself (wire.mjs).
-    if (known.length > 0) await until("joining", joined);
-    else await sleep(500);
+    });
     return await tab.page.evaluate(async () => {
       const began = performance.now();
       let first = null;
