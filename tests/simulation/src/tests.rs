@@ -173,13 +173,6 @@ fn forty_real_swarms_do_what_the_simulated_ones_do() {
 }
 
 #[test]
-fn all_lookups_of_a_search_at_once_miss_nobody() {
-    let world = World::new(90, 3, |seed| world::keypair(seed).peer_id());
-    let failures = real::stranger(&world, 24).unwrap();
-    assert_eq!(failures, 0, "requests that were not even sent");
-}
-
-#[test]
 fn visitors_who_left_leave_nothing_behind() {
     let soak = soak::run(200, std::time::Duration::ZERO).unwrap();
     assert_eq!(soak.problem(), None, "{soak:?}");
