@@ -81,7 +81,7 @@ stay, publishes its offer under {} keys, is found by another of them, and leaves
 
 Resident memory in MiB, at {} evenly spread moments: {}.
 
-The same with 200 visitors is a test in `npm test`. It does not show what grows by real time alone, for example in libp2p's
+The same with 150 visitors is a test in `npm test`. It does not show what grows by real time alone, for example in libp2p's
 own tables over days.
 ",
             self.visitors,
