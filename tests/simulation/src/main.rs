@@ -154,17 +154,29 @@ fn simulate(plan: &Plan) -> Result<Report, NetworkError> {
     Ok(report)
 }
 
+/// Writes a page of this repository, or says why not.
+fn write(path: &str, text: String) -> bool {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .join(path);
+    #[expect(clippy::disallowed_methods, reason = "a program that writes its report")]
+    let written = std::fs::write(&path, text);
+    if let Err(error) = &written {
+        eprintln!("simulation: {}: {error}", path.display());
+    }
+    written.is_ok()
+}
+
 /// A day of visitors who come and go, in ten minutes.
 fn soak() -> ExitCode {
     let visitors = soak::visitors_of_a_day();
     let every = std::time::Duration::from_secs(10 * 60) / u32::try_from(visitors).unwrap_or(1);
     match soak::run(visitors, every) {
         Ok(soak) => {
-            println!(
-                "{soak:?}\ngrowth: {} bytes, of {} at most",
-                soak.growth(),
-                soak::GROWTH
-            );
+            println!("{soak:?}");
+            if !write("docs/soak.md", soak.page()) {
+                return ExitCode::FAILURE;
+            }
             let Some(problem) = soak.problem() else {
                 return ExitCode::SUCCESS;
             };
@@ -217,13 +229,7 @@ fn main() -> ExitCode {
             ("docs/scale.md", report.page()),
             ("docs/images/scale.svg", plot::draw(&report.cases)),
         ] {
-            let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-                .join("../..")
-                .join(path);
-            #[expect(clippy::disallowed_methods, reason = "a program that writes its report")]
-            let written = std::fs::write(&path, text);
-            if let Err(error) = written {
-                eprintln!("simulation: {}: {error}", path.display());
+            if !write(path, text) {
                 return ExitCode::FAILURE;
             }
         }

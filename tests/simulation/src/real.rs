@@ -190,22 +190,6 @@ pub(crate) fn measure(
     runtime()?.block_on(compare(world, gone, peers, count))
 }
 
-/// A node that has met one other runs so many lookups at once: requests of theirs that came to nothing, with nobody gone.
-#[cfg(test)]
-pub(crate) fn stranger(world: &World, lookups: u64) -> Result<u32, NetworkError> {
-    runtime()?.block_on(async {
-        let nodes = Nodes::join(world, &Dice::new(5)).await?;
-        let clock: Arc<dyn Clock> = Arc::new(Wall::new());
-        let node = start(u64::MAX, &clock).await?;
-        let known = nodes.addresses[0].iter().filter_map(Address::split_peer);
-        node.bootstrap(known.collect()).await;
-        let node = &node;
-        let all = (0..lookups).map(|key| async move { node.nearest(&key.to_le_bytes()).await });
-        let all = try_join_all(all).await?;
-        Ok(all.iter().map(|nearest| nearest.failures).sum())
-    })
-}
-
 async fn compare(world: &World, gone: f64, peers: usize, count: usize) -> Result<Measured, NetworkError> {
     const LOOKUPS: u64 = 4;
     let (way, before) = (

@@ -355,7 +355,8 @@ have no distance between them, and who has left there refuses at once. Numbers o
 - A lookup goes on as libp2p's does: past the nearest while one of them is waited for, and with {K} requests at once when
   answers bring nobody nearer.
 - **Records come with the answers of a lookup. Real nodes do not do that yet**: they end the lookup, then ask its {K} nearest.
-  So their search takes at least as long as \"all 20 nearest\" does, or until the lookup is given up.
+  So their search takes as long as \"all 20 nearest\" does, or the 5 s after which a lookup makes do with those that answered,
+  and it needs more requests than \"from nothing to a chain\" says.
 - A finder's lookups take turns, those of a bucket end when each of its blocks is offered by {ENOUGH} peers, and all when that
   is so for all blocks. Then it asks up to {ASKED} of the peers for a sign of life, and plans when each block is served by
   {ALIVE} that gave one, or after 1 s.

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::common::{Tokio, node};
-use kwaainet_network::Network as _;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use kwaainet_network::{Address, Keypair, Network as _};
 use kwaainet_p2p::P2p;
 use kwaainet_testkit::{End, network_suite};
 
@@ -86,5 +88,24 @@ async fn peers_that_fell_silent_do_not_use_up_a_search() {
     assert_eq!(nearest.peers.len(), 5, "{nearest:?}");
     // A search ends after 10 seconds, and those who were found have 3 to answer.
     assert!(began.elapsed() < Duration::from_secs(7), "{:?}", began.elapsed());
+    drop(silent);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_search_has_room_for_all_its_dials() {
+    let one = node(false).await;
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let at = Address::new(format!("/ip4/127.0.0.1/tcp/{port}")).unwrap();
+    // 24 lookups with 20 requests each. Who is refused a dial takes the peer for one that is gone.
+    let mut dials: FuturesUnordered<_> = (0..480_u16)
+        .map(|number| {
+            let mut seed = [200; 32];
+            seed[..2].copy_from_slice(&number.to_le_bytes());
+            one.dial(Keypair::from_seed(seed).peer_id(), vec![at.clone()])
+        })
+        .collect();
+    let first = tokio::time::timeout(Duration::from_secs(2), dials.next()).await;
+    assert!(first.is_err(), "{first:?}");
     drop(silent);
 }

@@ -225,8 +225,8 @@ fn a_bucket_with_enough_offers_is_asked_no_more_and_the_others_are_at_once() {
             Discovery::new(me.clone(), MODEL, Share::Blocks(0..BUCKETS * BUCKET)).unwrap(),
         );
         let _ = providers.search().now_or_never();
-        let asked = asked.lock().unwrap();
-        asked.clone()
+        drop(providers);
+        Arc::into_inner(asked).unwrap().into_inner().unwrap()
     };
     assert_eq!(search(all.clone()).len(), 24, "nobody answers");
     // Answers come one by one, and for each the next key is asked: two thirds of them until seven buckets have enough.
