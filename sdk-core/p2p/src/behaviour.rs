@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use kwaainet_network::PeerId;
 use libp2p::allow_block_list::{self, AllowedPeers};
-use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{StreamProtocol, identify, identity, kad, ping, relay};
 
+use crate::crowd::{CONNECTIONS, Crowd, WITH_ONE_PEER};
 #[cfg(feature = "direct")]
 use crate::direct::Direct;
 use crate::doorstep::Doorstep;
@@ -22,14 +22,6 @@ pub const AGENT: &str = concat!("kwaainet/", env!("CARGO_PKG_VERSION"));
 /// A routing table of our own: peers of other networks cannot serve us, and need not know us.
 pub(crate) const KAD: StreamProtocol = StreamProtocol::new("/kwaainet/kad/1.0.0");
 
-/// Connections of a node: 500 in all, 4 with one peer (two that dial each other at once have two for a moment).
-const CONNECTIONS: u32 = 500;
-const WITH_ONE_PEER: u32 = 4;
-/// Handshakes of others under way.
-const PENDING: u32 = 64;
-/// Handshakes of ours: a search runs 24 lookups, each with up to 20 requests in flight. libp2p takes a peer that it may not
-/// dial for one that does not answer, so that with less room lookups would miss peers that are there.
-const DIALS: u32 = CONNECTIONS;
 /// Often enough to keep a router's table of connections warm, and what libp2p does by itself.
 const PING: Duration = Duration::from_secs(15);
 /// A lookup makes do with those that have answered by then. Peers that are gone cost a lookup 8 seconds each time, and those
@@ -39,7 +31,7 @@ const LOOKUP: Duration = Duration::from_secs(5);
 
 #[derive(NetworkBehaviour)]
 pub(crate) struct Behaviour {
-    pub(crate) limits: connection_limits::Behaviour,
+    pub(crate) crowd: Crowd,
     pub(crate) doorstep: Doorstep,
     pub(crate) allowed: Toggle<allow_block_list::Behaviour<AllowedPeers>>,
     pub(crate) identify: identify::Behaviour,
@@ -55,11 +47,6 @@ pub(crate) struct Behaviour {
 impl Behaviour {
     pub(crate) fn new(keypair: &identity::Keypair, relayed: relay::client::Behaviour, setup: &Setup) -> Self {
         let peer = keypair.public().to_peer_id();
-        let limits = ConnectionLimits::default()
-            .with_max_established(Some(CONNECTIONS))
-            .with_max_established_per_peer(Some(WITH_ONE_PEER))
-            .with_max_pending_incoming(Some(PENDING))
-            .with_max_pending_outgoing(Some(DIALS));
         let identify = identify::Config::new("/kwaainet/1".to_owned(), keypair.public())
             .with_agent_version(AGENT.to_owned())
             // A place at a relay is of use when others know it.
@@ -68,7 +55,7 @@ impl Behaviour {
         let ping = ping::Config::new().with_interval(setup.ping_every.unwrap_or(PING));
         let relay = setup.relays.then(|| relay::Behaviour::new(peer, relaying(setup)));
         Self {
-            limits: connection_limits::Behaviour::new(limits),
+            crowd: Crowd::default(),
             doorstep: Doorstep::new(&setup.proxies),
             allowed: setup.allowed.as_deref().map(allowing).into(),
             identify: identify::Behaviour::new(identify),
@@ -102,8 +89,8 @@ fn relaying(setup: &Setup) -> relay::Config {
     const ADDRESS: (NonZeroU32, Duration) = (NonZeroU32::new(240).unwrap(), Duration::from_secs(3));
     let limits = relay::Config {
         // Half of all connections: a place is a connection that stays open.
-        max_reservations: CONNECTIONS as usize / 2,
-        max_reservations_per_peer: WITH_ONE_PEER as usize,
+        max_reservations: CONNECTIONS / 2,
+        max_reservations_per_peer: WITH_ONE_PEER,
         reservation_duration: Duration::from_secs(60 * 60),
         reservation_rate_limiters: Vec::new(),
         max_circuits: 256,

@@ -9,6 +9,7 @@
 mod behaviour;
 #[cfg(feature = "direct")]
 mod calls_back;
+mod crowd;
 #[cfg(feature = "direct")]
 mod direct;
 mod doorstep;

@@ -81,10 +81,6 @@ stay, publishes its offer under {} keys, is found by another of them, and leaves
 
 Resident memory in MiB, at {} evenly spread moments: {}.
 
-Known: libp2p-connection-limits 0.6.0 keeps an empty set for every peer that was ever connected (`established_per_peer`), some
-130 bytes each on every node; the steps at about 450, 900 and 1800 visitors are its table doubling. Until that is mended, a
-whole day comes out at about the bound or just above it.
-
 The same with 150 visitors is a test in `npm test`. It does not show what grows by real time alone, for example in libp2p's
 own tables over days.
 ",
