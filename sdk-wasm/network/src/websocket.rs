@@ -108,17 +108,20 @@ fn refused(url: &str, error: &JsValue) -> io::Error {
 /// A connection over WebSocket.
 pub(crate) struct Connection(SendWrapper<Socket>);
 
+/// Of the three events. They live as long as the socket may call them.
+type Listeners = (
+    Closure<dyn FnMut()>,
+    Closure<dyn FnMut(MessageEvent)>,
+    Closure<dyn FnMut(CloseEvent)>,
+);
+
 struct Socket {
     socket: WebSocket,
     clock: Arc<dyn Clock>,
     heard: Rc<RefCell<Heard>>,
     /// Runs while more is unsent than a writer may add to.
     sending: Option<LocalBoxFuture<'static, ()>>,
-    _listeners: (
-        Closure<dyn FnMut()>,
-        Closure<dyn FnMut(MessageEvent)>,
-        Closure<dyn FnMut(CloseEvent)>,
-    ),
+    _listeners: Listeners,
 }
 
 /// What the browser has told, and who waits for it.

@@ -60,17 +60,9 @@ export function shareTable(results) {
       cell(of(runs, "rate"), 1),
       peers === "0" ? "" : times(runs, alone, "rate", true).toFixed(2),
       cell(of(runs, "fromPeers"), 0),
-      cell(of(runs, "foundMs"), 0),
     ]),
   );
-  const head = [
-    "whole model",
-    "s",
-    "MB/s",
-    "times the server",
-    "from peers (%)",
-    "first of it from a peer (ms)",
-  ];
+  const head = ["whole model", "s", "MB/s", "times the server", "from peers (%)"];
   return table(head, rows);
 }
 
@@ -84,7 +76,7 @@ export function section({ command, date, commit, rounds, machine, load, wire, sh
   const parts = [
     `## The network
 
-Written by \`${command}\` on ${date} at commit ${commit}; medians of ${rounds} rounds in which all took turns, with the least and the most of them
+Written by \`${command}\` on ${date} at commit ${commit}; medians of ${rounds} rounds (of the model: at most two) in which all took turns, with the least and the most of them
 in brackets. Everything is on one machine (${machine}; load average before the run: ${load}), so that processors are what limits it:
 no round trip takes longer than its computing. "Times" is the median of each round's ratio; above 1 is better for us.`,
   ];
@@ -101,9 +93,8 @@ at once": 32 messages of 1 MB, none of which waits for the echo of another. Memo
     parts.push(
       `### A model from peers
 
-A visitor of a site fetches SmolLM2 135M (Q4_1) after it has joined. Every source gives at most ${UPLOAD} MB/s, the peers by \`--upload\`
-and the site's server by the bench: what is compared is whether sources add up. "First of it from a peer" is from the question, and
-includes that the server's chunks are looked for among peers.`,
+A visitor of a site agrees, joins and fetches SmolLM2 135M (Q4_1), from the first report of progress to the last. Every source gives at
+most ${UPLOAD} MB/s, the peers by \`--upload\` and the site's server by the bench: what is compared is whether sources add up.`,
       shareTable(share),
     );
   if (idle) parts.push("### Idle", idleTable(idle));
