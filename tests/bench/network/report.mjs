@@ -84,7 +84,7 @@ no round trip takes longer than its computing. "Times" is the median of each rou
     parts.push(
       `### A browser's worker and a native peer, over WebSocket
 
-Chromium, headless, against the same \`kwaainet peer --echo\` (release build). Each is in a worker of its own with Noise and yamux; every echoed byte is
+Chromium, headless, against the same \`kwaainet peer --echo\` (release build). Each is in a worker of its own with Noise and yamux; the bytes of each echo are
 compared. Ours is timed in the page, a port away from that worker, as the node is in life; js-libp2p in its own worker. "Both ways
 at once": 32 messages of 1 MB, none of which waits for the echo of another. Memory: by how much the page's renderer grew (PSS).`,
       wireTable(wire, "js-libp2p"),
