@@ -115,6 +115,13 @@ type Listeners = (
 /// A connection over WebSocket.
 pub(crate) struct Connection(SendWrapper<Socket>);
 
+/// Of the three events. They live as long as the socket may call them.
+type Listeners = (
+    Closure<dyn FnMut()>,
+    Closure<dyn FnMut(MessageEvent)>,
+    Closure<dyn FnMut(CloseEvent)>,
+);
+
 struct Socket {
     socket: WebSocket,
     clock: Arc<dyn Clock>,

@@ -60,17 +60,9 @@ export function shareTable(results) {
       cell(of(runs, "rate"), 1),
       peers === "0" ? "" : times(runs, alone, "rate", true).toFixed(2),
       cell(of(runs, "fromPeers"), 0),
-      cell(of(runs, "foundMs"), 0),
     ]),
   );
-  const head = [
-    "whole model",
-    "s",
-    "MB/s",
-    "times the server",
-    "from peers (%)",
-    "first of it from a peer (ms)",
-  ];
+  const head = ["whole model", "s", "MB/s", "times the server", "from peers (%)"];
   return table(head, rows);
 }
 
@@ -84,7 +76,7 @@ export function section({ command, date, commit, rounds, machine, load, wire, sh
   const parts = [
     `## The network
 
-Written by \`${command}\` on ${date} at commit ${commit}; medians of ${rounds} rounds in which all took turns, with the least and the most of them
+Written by \`${command}\` on ${date} at commit ${commit}; medians of ${rounds} rounds (of the model: at most two) in which all took turns, with the least and the most of them
 in brackets. Everything is on one machine (${machine}; load average before the run: ${load}), so that processors are what limits it:
 no round trip takes longer than its computing. "Times" is the median of each round's ratio; above 1 is better for us.`,
   ];
@@ -92,7 +84,7 @@ no round trip takes longer than its computing. "Times" is the median of each rou
     parts.push(
       `### A browser's worker and a native peer, over WebSocket
 
-Chromium, headless, against the same \`kwaainet peer --echo\` (release build). Each is in a worker of its own with Noise and yamux; every echoed byte is
+Chromium, headless, against the same \`kwaainet peer --echo\` (release build). Each is in a worker of its own with Noise and yamux; the bytes of each echo are
 compared. Ours is timed in the page, a port away from that worker, as the node is in life; js-libp2p in its own worker. "Both ways
 at once": 32 messages of 1 MB, none of which waits for the echo of another. Memory: by how much the page's renderer grew (PSS).`,
       wireTable(wire, "js-libp2p"),
@@ -101,9 +93,8 @@ at once": 32 messages of 1 MB, none of which waits for the echo of another. Memo
     parts.push(
       `### A model from peers
 
-A visitor of a site fetches SmolLM2 135M (Q4_1) after it has joined. Every source gives at most ${UPLOAD} MB/s, the peers by \`--upload\`
-and the site's server by the bench: what is compared is whether sources add up. "First of it from a peer" is from the question, and
-includes that the server's chunks are looked for among peers.`,
+A visitor of a site agrees, joins and fetches SmolLM2 135M (Q4_1), from the first report of progress to the last. Every source gives at
+most ${UPLOAD} MB/s, the peers by \`--upload\` and the site's server by the bench: what is compared is whether sources add up.`,
       shareTable(share),
     );
   if (idle) parts.push("### Idle", idleTable(idle));

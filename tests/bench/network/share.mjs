@@ -41,8 +41,10 @@ export async function benchShare({ rounds, log }) {
   const results = Object.fromEntries(PEERS.map((peers) => [peers, []]));
   try {
     await promisify(execFile)(program, ["model", "pull", MODEL, "--data-dir", home(0), ...catalogue]);
-    for (let which = 0; which < Math.max(...PEERS); which += 1) {
-      if (which > 0) cpSync(home(0), home(which), { recursive: true });
+    // Before any has started, and has an identity.
+    const homes = Array.from({ length: Math.max(...PEERS) }, (_, which) => which);
+    for (const which of homes.slice(1)) cpSync(home(0), home(which), { recursive: true });
+    for (const which of homes) {
       const known = lenders.flatMap(({ ws }) => ["--bootstrap", ws]);
       const place = ["--data-dir", home(which), ...catalogue, ...known];
       const limits = ["--relay", "--upload", String(UPLOAD), "--listen", "/ip4/127.0.0.1/tcp/0/ws"];
@@ -71,6 +73,14 @@ async function fetched(known) {
   try {
     const attributes = known.length > 0 ? { bootstrap: known.join(",") } : {};
     const tab = await visitor.open({ attributes });
+    // The model is fetched from the choice on.
+    await tab.page.evaluate(() => {
+      window.kwaainet.on("progress", (progress) => {
+        if (progress.stage !== "fetch") return;
+        window.last = { ...progress, at: performance.now() };
+        window.began ??= window.last.at;
+      });
+    });
     await tab.choose(...(known.length > 0 ? HELPFUL : HELPFUL.slice(0, 2)));
     // What joining takes is measured for itself (wire.mjs).
     await until("joining", async () => {
@@ -81,22 +91,14 @@ async function fetched(known) {
       return state === "joined" && peers.length >= known.length;
     });
     return await tab.page.evaluate(async () => {
-      const began = performance.now();
-      let first = null;
-      let last;
-      window.kwaainet.on("progress", (progress) => {
-        if (progress.stage !== "fetch") return;
-        last = { ...progress, at: performance.now() };
-        if (progress.fromPeers > 0) first ??= last.at;
-      });
       await window.kwaainet.chat.completions.create({
         messages: [{ role: "user", content: "Hi" }],
         max_tokens: 1,
       });
+      const { began, last } = window;
       return {
         seconds: (last.at - began) / 1000,
         rate: last.total / 1000 / (last.at - began),
-        foundMs: first === null ? undefined : first - began,
         fromPeers: ((last.fromPeers ?? 0) / last.total) * 100,
       };
     });
