@@ -105,13 +105,6 @@ fn refused(url: &str, error: &JsValue) -> io::Error {
     ))
 }
 
-/// Opened, message, closed.
-type Listeners = (
-    Closure<dyn FnMut()>,
-    Closure<dyn FnMut(MessageEvent)>,
-    Closure<dyn FnMut(CloseEvent)>,
-);
-
 /// A connection over WebSocket.
 pub(crate) struct Connection(SendWrapper<Socket>);
 
