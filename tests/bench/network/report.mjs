@@ -87,7 +87,12 @@ no round trip takes longer than its computing. "Times" is the median of each rou
 Chromium, headless, against the same \`kwaainet peer --echo\` (release build). Each is in a worker of its own with Noise and yamux; the bytes of each echo are
 compared. Ours is timed in the page, a port away from that worker, as the node is in life; js-libp2p in its own worker. "Both ways
 at once": 32 messages of 1 MB, none of which waits for the echo of another. Memory: by how much the page's renderer grew (PSS).`,
-      wireTable(wire, "js-libp2p"),
+      wireTable(wire.ws, "js-libp2p"),
+      `### A browser and a native peer, over WebRTC
+
+The same with \`/webrtc-direct\`, version 2 for ours and 1 for js-libp2p. Browsers have WebRTC in windows only: js-libp2p runs in the page, and what
+ours receives goes from the page to its worker and back.`,
+      wireTable(wire.webrtc, "js-libp2p"),
     );
   if (share)
     parts.push(

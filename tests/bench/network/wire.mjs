@@ -1,8 +1,8 @@
 /**
- * A browser's worker and `kwaainet peer` over WebSocket: this network and js-libp2p, in turns, with the same peer.
+ * A browser and `kwaainet peer` over WebSocket and over WebRTC: this network and js-libp2p, in turns, with the same peer.
  *
- * Ours is timed by the page, in whose thread the node's half is, as the node's worker has it in life; js-libp2p is timed in
- * its own worker, so that it crosses no port.
+ * Ours is timed by the page, in whose thread the node's half is, as the node's worker has it in life; js-libp2p is timed
+ * where it runs, so that it crosses no port: in a worker of its own, and for WebRTC in the page.
  */
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -27,14 +27,18 @@ const CONNECTS = 10;
 const WARM = [8192, 10];
 
 /** What a page has: `join` starts a worker and waits for a connection, `connect` makes another, and `network` is asked. */
-async function inPage(networks) {
+async function inPage({ networks, webrtc }) {
+  const { servePeerConnections } = await import(webrtc);
   const glue = await import("/bench/kwaainet.js");
   await glue.default({ module_or_path: "/bench/kwaainet_bg.wasm" });
   const ours = async ({ worker, wasm }, known) => {
     const { port1, port2 } = new MessageChannel();
     const network = new Worker(worker);
     const seed = crypto.getRandomValues(new Uint8Array(32));
-    network.postMessage({ wasm: new URL(wasm, location.href).href, seed, known }, [port2]);
+    const windows = new MessageChannel();
+    servePeerConnections(windows.port1);
+    const start = { wasm: new URL(wasm, location.href).href, seed, known };
+    network.postMessage(start, [port2, windows.port2]);
     const node = await glue.connect(port1);
     return {
       ask: async (what, ...args) => {
@@ -69,11 +73,22 @@ async function inPage(networks) {
       end: () => network.terminate(),
     };
   };
+  const theirsHere = async () => {
+    await new Promise((loaded, failed) => {
+      const script = document.createElement("script");
+      Object.assign(script, { src: "/bench/js-page.js", onload: loaded, onerror: failed });
+      document.head.append(script);
+    });
+    const node = window.jsNode();
+    const ask = (what, ...args) => node[what](...args);
+    return { ask, hangUp: (at) => ask("hangUp", at), end() {} };
+  };
   window.join = async (which, at) => {
     const begun = performance.now();
     const files = networks[which];
     // Ours calls whom it is told of when it begins, and nobody else.
-    window.network = files ? await ours(files, [at]) : await theirs();
+    if (files) window.network = await ours(files, [at]);
+    else window.network = await (at.includes("/webrtc-direct/") ? theirsHere() : theirs());
     await window.network.ask("dial", at);
     return performance.now() - begun;
   };
@@ -92,7 +107,7 @@ const filesIn = (folder) => {
 /**
  * @param {{rounds: number, log: (line: string) => void, beside?: Record<string, string>}} options `beside`: other networks of
  * ours, for example that of another commit: folders with its two files
- * @returns for each network, what was measured in each round
+ * @returns for each transport and network, what was measured in each round
  */
 export async function benchWire({ rounds, log, beside = {} }) {
   const sites = await theSites();
@@ -102,16 +117,17 @@ export async function benchWire({ rounds, log, beside = {} }) {
   const suites = join(root, "sdk-wasm/pkg/suites");
   serve("/bench/kwaainet.js", readFileSync(join(suites, "kwaainet.js")), "text/javascript");
   serve("/bench/kwaainet_bg.wasm", readFileSync(join(suites, "kwaainet_bg.wasm")), "application/wasm");
-  const entry = join(import.meta.dirname, "js-worker.mjs");
-  const bundled = await build({
-    entryPoints: [entry],
-    bundle: true,
-    write: false,
-    minify: true,
-    format: "iife",
-    target: "es2022",
-  });
-  serve("/bench/js-worker.js", bundled.outputFiles[0].text, "text/javascript");
+  for (const name of ["js-worker", "js-page"]) {
+    const bundled = await build({
+      entryPoints: [join(import.meta.dirname, `${name}.mjs`)],
+      bundle: true,
+      write: false,
+      minify: true,
+      format: "iife",
+      target: "es2022",
+    });
+    serve(`/bench/${name}.js`, bundled.outputFiles[0].text, "text/javascript");
+  }
   const networks = {};
   for (const [name, folder] of Object.entries({ KwaaiNet: join(root, "cdn/dist/assets"), ...beside })) {
     const files = filesIn(folder);
@@ -120,22 +136,31 @@ export async function benchWire({ rounds, log, beside = {} }) {
     serve(path(files.wasm), readFileSync(join(folder, files.wasm)), "application/wasm");
     networks[name] = { worker: path(files.worker), wasm: path(files.wasm) };
   }
+  const dist = join(root, "cdn/dist/assets");
+  const webrtc = `/bench/${readdirSync(dist).find((one) => /^webrtc-.*\.js$/.test(one))}`;
+  serve(webrtc, readFileSync(join(dist, webrtc.slice("/bench/".length))), "text/javascript");
   const empty = serve("/bench/", "<!doctype html><title>network</title>", "text/html");
-  const peer = await ourPeer("--listen", "/ip4/127.0.0.1/tcp/0/ws");
+  const listen = ["/ip4/127.0.0.1/tcp/0/ws", "/ip4/127.0.0.1/udp/0/webrtc-direct"];
+  const peer = await ourPeer(...listen.flatMap((address) => ["--listen", address]));
   const profile = mkdtempSync(join(tmpdir(), "kwaainet-wire-"));
   const chromium = await startChromium({ profile });
-  const results = {};
+  const results = { ws: {}, webrtc: {} };
+  const turns = [
+    ...[...Object.keys(networks), "js-libp2p"].map((which) => ["ws", which]),
+    ["webrtc", "KwaaiNet"],
+    ["webrtc", "js-libp2p"],
+  ];
   try {
     for (let round = 0; round < rounds; round += 1) {
-      for (const which of [...Object.keys(networks), "js-libp2p"]) {
+      for (const [over, which] of turns) {
         const page = await chromium.context.newPage();
         try {
           await page.goto(empty);
-          await page.evaluate(inPage, networks);
-          const measured = await measure(page, which, peer.ws, () => rendererMemory(chromium.pid));
-          log(`  ${which}: ${JSON.stringify(measured)}`);
-          results[which] ??= [];
-          results[which].push(measured);
+          await page.evaluate(inPage, { networks, webrtc });
+          const measured = await measure(page, which, peer[over], () => rendererMemory(chromium.pid));
+          log(`  ${over} ${which}: ${JSON.stringify(measured)}`);
+          results[over][which] ??= [];
+          results[over][which].push(measured);
         } finally {
           await page.close();
         }
